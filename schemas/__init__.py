@@ -1,0 +1,1 @@
+"""What every room of Dreamontage exchanges: pydantic models, limits and errors. Imports neither torch nor MCP."""

@@ -1,0 +1,69 @@
+"""Model cards and render settings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import InvalidInput
+from .montage import Guide
+
+
+class RenderSettings(BaseModel):
+    """How a segment is denoised. Every field is optional; the model's card supplies what is left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int | None = Field(None, ge=1, le=100, description="Denoising steps per segment.", examples=[4])
+    guidance: float | None = Field(None, ge=0, le=30, allow_inf_nan=False, description="Classifier-free guidance; 1 is off.")
+    shift: float | None = Field(None, gt=0, le=20, allow_inf_nan=False, description="Flow time shift; larger spends steps at high noise.")
+    t0: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="Flow time from which guide=follow starts.")
+    guide: Guide | None = Field(None, description="off: the paper's plain mode; loose: guided from noise; follow: guided from t0.")
+    negative_prompt: str | None = Field(None, max_length=500, description="Words to steer away from, where guidance is on.")
+    loras: list[str] | None = Field(None, max_length=4, description="LoRA names the model's card lists.")
+
+    def over(self, defaults: RenderSettings) -> RenderSettings:
+        """These settings, with what is unset taken from `defaults`."""
+        return RenderSettings(**{**defaults.model_dump(), **self.model_dump(exclude_none=True)})
+
+
+class ModelCard(BaseModel):
+    """What a model can do, and its own numbers; everything model-specific lives here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(description="Id used in plan_montage.", examples=["nano"])
+    title: str = Field(description="Human name.")
+    licence: str = Field(description="Licence of the weights.", examples=["Apache-2.0"])
+    summary: str = Field(description="What it is good for and what it is not, in plain words.")
+    window: int = Field(description="W: slots rendered in one pass.", examples=[16])
+    overlap: int = Field(description="O: slots carried over from the previous segment.", examples=[3])
+    shortest: int = Field(description="L: fewest new slots of a segment.", examples=[4])
+    defaults: RenderSettings = Field(description="Settings used where a render names none.")
+    settings: list[str] = Field(description="Settings this model accepts.", examples=[["steps", "t0", "guide"]])
+    loras: list[str] = Field(default_factory=list, description="LoRA names it accepts.")
+    empty_condition: Literal["zeros", "grey"] = Field("zeros", description="What an empty condition slot holds.")
+    words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
+    speed: dict[str, float] = Field(
+        default_factory=dict, description="Measured seconds of work per slot, by quality, on the reference CPU; for estimates."
+    )
+    available: bool = Field(True, description="Whether its weights are on this machine.")
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Refuse settings this model has no use for, naming those it accepts. Raises InvalidInput."""
+        unknown = sorted(key for key, value in settings.items() if value is not None and key not in self.settings)
+        if unknown:
+            raise InvalidInput(
+                f"{', '.join(unknown)} not known to model {self.id}",
+                field="settings",
+                allowed=", ".join(self.settings),
+                next_call="list_models() shows each model's settings and defaults",
+            )
+        wrong = sorted(set(settings.get("loras") or []) - set(self.loras))
+        if wrong:
+            raise InvalidInput(
+                f"{', '.join(wrong)} is no LoRA of model {self.id}",
+                field="settings.loras",
+                allowed=", ".join(self.loras) or "none for this model",
+            )

@@ -1,0 +1,136 @@
+"""The measured report that comes with every video, and the video itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .media import MediaKind
+from .montage import Guide, Quality
+from .plan import SeamKind
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SegmentReport(_Frozen):
+    """One rendered or reused segment."""
+
+    start_s: float = Field(description="Start, seconds.")
+    end_s: float = Field(description="End, seconds.")
+    seam: SeamKind = Field(description="Border at its start.")
+    seed: int = Field(description="Seed of its noise.")
+    fingerprint: str = Field(description="Identity of its take.")
+    reused: bool = Field(description="Whether the take existed before this job.")
+
+
+class AnchorReport(_Frozen):
+    """How the shot passes through one anchor."""
+
+    label: str = Field(description="Short name or id.")
+    kind: MediaKind = Field(description="still or clip.")
+    strength: float = Field(description="1 pins exactly; only pinned anchors are graded.")
+    requested_s: float = Field(description="Time asked for, seconds.")
+    snapped_s: float = Field(description="Time on the grid, seconds.")
+    frame: int = Field(description="Frame on the grid.")
+    psnr_db: float = Field(description="PSNR of the delivered frame against the anchor's pixels, dB.")
+    reference_psnr_db: float | None = Field(description="PSNR of that frame in D(E(previz)), dB; null for a previz.")
+    best_offset_frames: int = Field(description="Where the anchor fits best within ±12 frames; 0 is right.")
+
+
+class IntervalReport(_Frozen):
+    """What happens between two neighbouring anchors."""
+
+    start_s: float = Field(description="Start, seconds.")
+    end_s: float = Field(description="End, seconds.")
+    guide: Guide = Field(description="Guide mode in force.")
+    t0: float = Field(description="Flow time the denoising started from.")
+    sharpness_vs_anchors: float = Field(description="Mean gradient in between ÷ mean gradient of the anchors; 1 is equal.")
+    motion: float = Field(description="Mean flow, shares of the width per second.")
+    static_share: float = Field(description="Share of frame pairs that do not change visibly.")
+
+
+class SeamReport(_Frozen):
+    """How smoothly the shot crosses a seam."""
+
+    at_s: float = Field(description="Time, seconds.")
+    step_ratio: float = Field(description="Flow-compensated frame difference ÷ its median nearby; 1 is invisible.")
+    jerk_ratio: float = Field(description="Third difference of luma and flow ÷ its median nearby.")
+
+
+class CutReport(_Frozen):
+    """A place that looks like a cut."""
+
+    at_s: float = Field(description="Time, seconds.")
+    score: float = Field(description="Detector's score.")
+    detector: str = Field(description="Detector's name.")
+
+
+class Note(_Frozen):
+    """A finding in plain words."""
+
+    at_s: float = Field(description="Time, seconds.")
+    severity: Literal["info", "warning", "problem"] = Field(description="How much it matters.")
+    what: str = Field(description="What was seen.")
+    suggestion: str = Field(description="What to try.")
+
+
+class Timing(_Frozen):
+    """Wall seconds of the job's stages."""
+
+    encode_s: float = Field(description="Reading and encoding conditions and previz.")
+    denoise_s: float = Field(description="Denoising.")
+    decode_s: float = Field(description="Decoding, measuring and writing the video.")
+    total_s: float = Field(description="Everything.")
+
+
+class Report(_Frozen):
+    """What was delivered, measured on the delivered frames before video compression."""
+
+    requested_duration_s: float = Field(description="Duration asked for, seconds.")
+    duration_s: float = Field(description="Delivered duration, seconds.")
+    fps: int = Field(description="Frames per second.")
+    frames: int = Field(description="Delivered frames.")
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    model: str = Field(description="Model id, or previz.")
+    seed: int = Field(description="The montage's seed.")
+    segments: list[SegmentReport] = Field(description="Segments in order.")
+    anchors: list[AnchorReport] = Field(description="Anchors in order.")
+    intervals: list[IntervalReport] = Field(description="Between and around the anchors.")
+    seams: list[SeamReport] = Field(description="Seams in order.")
+    cuts: list[CutReport] = Field(description="Suspected cuts; empty is right.")
+    notes: list[Note] = Field(description="Findings in plain words.")
+    timing: Timing = Field(description="Wall seconds.")
+    peak_memory_bytes: int = Field(description="Resident memory of the worker during this job, model included.")
+
+
+class VideoSegment(_Frozen):
+    """The take a video chose for one segment, with all that decides whether it can be kept after an edit."""
+
+    start: int = Field(description="First new slot.")
+    stop: int = Field(description="Slot after the last.")
+    window_start: int = Field(description="First slot of its window.")
+    seam: SeamKind = Field(description="Border at its start.")
+    seed: int = Field(description="Seed used.")
+    recipe: str = Field(description="Hash of everything window-relative that decides it, but seed, tail and held end.")
+    fingerprint: str = Field(description="Identity of the take.")
+    tail: str | None = Field(None, description="sha256 of the tail latents it continued from.")
+    held: str | None = Field(None, description="sha256 of the held end, if its end was held.")
+
+
+class Video(_Frozen):
+    """An ordered choice of takes, decoded once."""
+
+    id: str = Field(description="Id of the video.", examples=["v_8c2m1x0d"])
+    montage_id: str = Field(description="Montage it shows.")
+    revision: int = Field(description="Revision of the montage it shows.")
+    quality: Quality = Field(description="previz, draft or standard.")
+    path: str = Field(description="The mp4.")
+    sheet: str = Field(description="The contact sheet.")
+    report: Report = Field(description="The measured report.")
+    segments: list[VideoSegment] = Field(default_factory=list, description="The takes; empty for a previz.")
+    bytes: int = Field(description="Size of the mp4.")
+    sha256: str = Field(description="Content hash of the mp4.")
