@@ -23,7 +23,12 @@ class Anchor(BaseModel):
         ge=0, le=limits.MAX_DURATION_S, allow_inf_nan=False, description="Requested time in seconds.", examples=[3.0]
     )
     strength: float = Field(
-        1.0, ge=0, le=1, allow_inf_nan=False, description="1 pins exactly; below 1 the shot may deviate.", examples=[1.0]
+        1.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="1 pins exactly; below 1 the shot may deviate.",
+        examples=[1.0],
     )
     in_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="Start of a clip's trim, seconds in the clip.")
     out_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="End of a clip's trim; null: its end.")

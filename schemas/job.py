@@ -20,10 +20,14 @@ class RenderRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quality: Quality = Field("draft", description="previz: no model; draft: small; standard: full size.")
-    from_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Start of the part to render anew, seconds.")
+    from_s: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Start of the part to render anew, seconds."
+    )
     to_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="End of the part to render anew, seconds.")
     seed: int | None = Field(None, ge=0, description="Seed for the part rendered anew; null keeps the derived seeds.")
-    settings: RenderSettings = Field(default_factory=lambda: RenderSettings(), description="Overrides of the card's defaults.")
+    settings: RenderSettings = Field(
+        default_factory=lambda: RenderSettings(), description="Overrides of the card's defaults."
+    )
     after: After = Field("hold", description="hold keeps what follows the part; follow renders it anew.")
 
 

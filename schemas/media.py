@@ -14,7 +14,10 @@ class Media(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(description="img_ or clip_ and the first 16 hex digits of the content's sha256.", examples=["img_5d1f0c2ab3e4a1b2"])
+    id: str = Field(
+        description="img_ or clip_ and the first 16 hex digits of the content's sha256.",
+        examples=["img_5d1f0c2ab3e4a1b2"],
+    )
     sha256: str = Field(description="Content hash of the stored bytes.")
     kind: MediaKind = Field(description="still or clip; a clip of one frame is a still.")
     container: str = Field(

@@ -16,11 +16,21 @@ class RenderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int | None = Field(None, ge=1, le=100, description="Denoising steps per segment.", examples=[4])
-    guidance: float | None = Field(None, ge=0, le=30, allow_inf_nan=False, description="Classifier-free guidance; 1 is off.")
-    shift: float | None = Field(None, gt=0, le=20, allow_inf_nan=False, description="Flow time shift; larger spends steps at high noise.")
-    t0: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="Flow time from which guide=follow starts.")
-    guide: Guide | None = Field(None, description="off: the paper's plain mode; loose: guided from noise; follow: guided from t0.")
-    negative_prompt: str | None = Field(None, max_length=500, description="Words to steer away from, where guidance is on.")
+    guidance: float | None = Field(
+        None, ge=0, le=30, allow_inf_nan=False, description="Classifier-free guidance; 1 is off."
+    )
+    shift: float | None = Field(
+        None, gt=0, le=20, allow_inf_nan=False, description="Flow time shift; larger spends steps at high noise."
+    )
+    t0: float | None = Field(
+        None, gt=0, le=1, allow_inf_nan=False, description="Flow time from which guide=follow starts."
+    )
+    guide: Guide | None = Field(
+        None, description="off: the paper's plain mode; loose: guided from noise; follow: guided from t0."
+    )
+    negative_prompt: str | None = Field(
+        None, max_length=500, description="Words to steer away from, where guidance is on."
+    )
     loras: list[str] | None = Field(None, max_length=4, description="LoRA names the model's card lists.")
 
     def over(self, defaults: RenderSettings) -> RenderSettings:
@@ -46,7 +56,9 @@ class ModelCard(BaseModel):
     empty_condition: Literal["zeros", "grey"] = Field("zeros", description="What an empty condition slot holds.")
     words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
     speed: dict[str, float] = Field(
-        default_factory=dict, description="Measured seconds of work per slot, by quality, on the reference CPU; for estimates."
+        default_factory=dict,
+        description="Measured CPU seconds: {quality}_step per window slot and step, {quality}_deliver per slot.",
+        examples=[{"draft_step": 0.02, "draft_deliver": 0.05}],
     )
     available: bool = Field(True, description="Whether its weights are on this machine.")
 

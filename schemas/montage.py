@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -99,7 +98,9 @@ class Camera(StrictModel):
     def _direction_fits(self) -> Self:
         allowed = DIRECTIONS[self.move]
         if self.direction is not None and self.direction not in allowed:
-            raise ValueError(f"direction {self.direction} does not fit {self.move}; allowed: {', '.join(allowed) or 'none'}")
+            raise ValueError(
+                f"direction {self.direction} does not fit {self.move}; allowed: {', '.join(allowed) or 'none'}"
+            )
         return self
 
 
@@ -110,11 +111,16 @@ class Beat(StrictModel):
     start_s: Seconds = Field(description="Start in seconds.", examples=[0.0])
     end_s: Seconds = Field(description="End in seconds, after the start.", examples=[4.0])
     prompt: str = Field(
-        "", max_length=limits.MAX_PROMPT_CHARS, description="What happens, in words.", examples=["slow pan left over the lake"]
+        "",
+        max_length=limits.MAX_PROMPT_CHARS,
+        description="What happens, in words.",
+        examples=["slow pan left over the lake"],
     )
     camera: Camera | None = Field(None, description="Typed camera move of this interval.")
     guide: Guide | None = Field(
-        None, description="How closely the previz guides this interval; null takes the model's default.", examples=["follow"]
+        None,
+        description="How closely the previz guides this interval; null takes the model's default.",
+        examples=["follow"],
     )
 
     @model_validator(mode="after")
@@ -139,14 +145,11 @@ class Montage(StrictModel):
         examples=[12.0],
     )
     model: str = Field("nano", description="Model id, see list_models.", examples=["nano"])
-    seed: int = Field(0, ge=0, le=limits.MAX_SEED, description="Seed from which every segment's seed derives.", examples=[7])
+    seed: int = Field(
+        0, ge=0, le=limits.MAX_SEED, description="Seed from which every segment's seed derives.", examples=[7]
+    )
     anchors: list[Anchor] = Field(default_factory=list, description="Pinned media, ordered by time.")
     beats: list[Beat] = Field(default_factory=list, description="Intervals with words, ordered by start.")
-
-    @property
-    def frames(self) -> int:
-        """Delivered number of frames, 4·ceil(D·fps/4)+1 (see the grid in dreamontage.generator.timeline)."""
-        return 4 * math.ceil(round(self.duration_s * self.format.fps / 4, 6)) + 1
 
 
 def describe_validation_error(error: Any) -> str:

@@ -36,6 +36,11 @@ class PlacedAnchor(_Frozen):
         return self.slot + self.slots - 1
 
     @property
+    def pinned(self) -> bool:
+        """Whether the shot must pass exactly through it."""
+        return self.strength == 1.0
+
+    @property
     def frames(self) -> int:
         """Frames it covers, 1+4m."""
         return 4 * (self.slots - 1) + 1
@@ -47,14 +52,18 @@ class Segment(_Frozen):
     index: int = Field(description="Position in the plan, from 0.")
     start: int = Field(description="First new slot.")
     stop: int = Field(description="Slot after the last.")
-    window_start: int = Field(description="First slot of the rendered window: start minus the overlap, 0 for the first.")
+    window_start: int = Field(
+        description="First slot of the rendered window: start minus the overlap, 0 for the first."
+    )
     start_s: float = Field(description="Start in seconds.")
     end_s: float = Field(description="End in seconds.")
     seam: SeamKind = Field(description="The border at its start: carried seams depend on the segment before.")
     closes: str | None = Field(None, description="Id of the anchor that closes it, if one does.")
     ordinal: int = Field(0, description="Number of forced splits since that anchor.")
     seed: int = Field(description="Seed of its noise, derived from the montage's seed and the anchor that closes it.")
-    guide: Guide = Field("follow", description="Resolved over the beats it touches: off if any says off, else the loosest.")
+    guide: Guide = Field(
+        "follow", description="Resolved over the beats it touches: off if any says off, else the loosest."
+    )
 
 
 class Seam(_Frozen):

@@ -47,7 +47,9 @@ class IntervalReport(_Frozen):
     end_s: float = Field(description="End, seconds.")
     guide: Guide = Field(description="Guide mode in force.")
     t0: float = Field(description="Flow time the denoising started from.")
-    sharpness_vs_anchors: float = Field(description="Mean gradient in between ÷ mean gradient of the anchors; 1 is equal.")
+    sharpness_vs_anchors: float = Field(
+        description="Mean gradient in between ÷ mean gradient of the anchors; 1 is equal."
+    )
     motion: float = Field(description="Mean flow, shares of the width per second.")
     static_share: float = Field(description="Share of frame pairs that do not change visibly.")
 

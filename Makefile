@@ -1,0 +1,34 @@
+# Two commands for a fresh machine with Python 3.11 or newer, make and git:
+#   make demo   sets up what it needs and makes one shot from real photographs and a clip, into demo/
+#   make test   sets up and runs lint, types, import contract and tests
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+BIN := .venv/bin
+# A strict editable install does not see new files, so it is repeated when the list of files changes.
+FILES := $(shell find server generator schemas -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
+CODE := server generator schemas tests
+
+.PHONY: demo test lint clean
+
+demo: .venv/run-$(FILES)
+	$(BIN)/dreamontage demo --out demo
+
+test: .venv/test-$(FILES) lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test-$(FILES)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.venv/run-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e . --config-settings editable_mode=strict
+	rm -f .venv/run-* && touch $@
+
+.venv/test-%: pyproject.toml .venv/run-%
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]' --config-settings editable_mode=strict
+	rm -f .venv/test-* && touch $@
+
+clean:
+	rm -rf .venv build demo *.egg-info

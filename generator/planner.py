@@ -1,0 +1,228 @@
+"""The planner: anchors and beats → placed anchors, segments, seams and an estimate. No torch.
+
+Source: DreaMontage's segment-wise auto-regression (https://arxiv.org/abs/2512.21252, §SAR), made executable: an anchor
+closes its segment, a clip that fits is never cut, and no window exceeds the model's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.errors import InvalidInput, NotFound, SlotTaken
+from dreamontage.schemas.media import Media
+from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.montage import Beat, Guide, Montage, Quality
+from dreamontage.schemas.plan import Estimate, PlacedAnchor, Plan, Seam, Segment
+
+from .timeline import clip_frames, frame_count, slot_count, slot_start_s, snap_frame
+
+_LOOSER: dict[Guide, int] = {"follow": 0, "loose": 1, "off": 2}
+
+
+def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, quality: Quality = "standard") -> Plan:
+    """The plan of a montage for one model: grid, segments that cover [0, T) exactly, seams.
+
+    Raises SlotTaken where two anchors share a slot, InvalidInput where an anchor lies beyond the end,
+    NotFound where its media is unknown.
+    """
+    fps = montage.format.fps
+    frames = frame_count(montage.duration_s, fps)
+    slots = slot_count(frames)
+    anchors, warnings = place_anchors(montage, media)
+    segments = _segments(montage, anchors, slots, card)
+    seams = [Seam(slot=s.start, at_s=s.start_s, kind=s.seam) for s in segments[1:]]
+    return Plan(
+        montage_id=montage.id,
+        revision=montage.revision,
+        model=card.id,
+        format=montage.format.at(quality),
+        requested_duration_s=montage.duration_s,
+        duration_s=round(frames / fps, 6),
+        frames=frames,
+        slots=slots,
+        anchors=anchors,
+        segments=segments,
+        seams=seams,
+        warnings=warnings,
+    )
+
+
+def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[PlacedAnchor], list[str]]:
+    """Every anchor on the grid, ordered by slot, and warnings about clips that had to be shortened."""
+    fps = montage.format.fps
+    last_frame = frame_count(montage.duration_s, fps) - 1
+    placed: list[PlacedAnchor] = []
+    warnings: list[str] = []
+    for anchor in montage.anchors:
+        item = media.get(anchor.media_id)
+        if item is None:
+            raise NotFound(
+                f"media {anchor.media_id!r} of anchor {anchor.id} is not in this studio",
+                field="media_id",
+                next_call="add_media(sources=[...]) takes a file in and returns its id",
+            )
+        if anchor.second > montage.duration_s:
+            raise InvalidInput(
+                f"anchor {name_of(anchor)} at {anchor.second:g} s lies beyond the end at {montage.duration_s:g} s",
+                field="second",
+                allowed=f"0 to {montage.duration_s:g}",
+                next_call="give a smaller second, or a longer duration_s",
+            )
+        frame = min(snap_frame(anchor.second, fps), last_frame)
+        count, warning = _clip_length(anchor, item, fps, last_frame + 1 - frame)
+        if warning:
+            warnings.append(warning)
+        placed.append(
+            PlacedAnchor(
+                anchor_id=anchor.id,
+                media_id=item.id,
+                label=anchor.label or item.name or anchor.id,
+                kind="still" if count == 1 else "clip",
+                strength=anchor.strength,
+                requested_s=anchor.second,
+                snapped_s=round(frame / fps, 6),
+                frame=frame,
+                slot=frame // 4,
+                slots=slot_count(count),
+            )
+        )
+    placed.sort(key=lambda p: p.slot)
+    _refuse_shared_slots(placed, fps, last_frame // 4)
+    return placed, warnings
+
+
+def name_of(anchor: Anchor) -> str:
+    """How messages call an anchor: its id, with the label where it has one."""
+    return f"{anchor.id} ({anchor.label})" if anchor.label else anchor.id
+
+
+def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int, str]:
+    if item.kind == "still":
+        return 1, ""
+    end = min(anchor.out_s if anchor.out_s is not None else item.duration_s, item.duration_s)
+    if anchor.in_s >= item.duration_s:
+        raise InvalidInput(
+            f"anchor {name_of(anchor)} starts its trim at {anchor.in_s:g} s, after the clip's end",
+            field="in_s",
+            allowed=f"0 to {item.duration_s:g}",
+        )
+    available = max(1, math.floor((end - anchor.in_s) * fps + 0.5))
+    count = clip_frames(available, room)
+    if available > room:
+        lost = (available - count) / fps
+        return count, f"Clip {name_of(anchor)} is cut at the end of the timeline: {lost:.2f} s of it are left out."
+    return count, ""
+
+
+def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, last_slot: int) -> None:
+    taken = {slot for p in placed for slot in range(p.slot, p.last_slot + 1)}
+    for left, right in pairwise(placed):
+        if right.slot > left.last_slot:
+            continue
+        free = [
+            slot for slot in range(last_slot + 2 - right.slots) if taken.isdisjoint(range(slot, slot + right.slots))
+        ]
+        before = [s for s in free if s < right.slot][-1:]
+        after = [s for s in free if s > right.slot][:1]
+        seconds = " or ".join(f"{4 * s / fps:g}" for s in before + after)
+        raise SlotTaken(
+            f"anchors {left.anchor_id} ({left.label}) and {right.anchor_id} ({right.label}) share the frames at "
+            f"{right.snapped_s:g} s",
+            field="second",
+            allowed=f"for {right.anchor_id} the nearest seconds that work are {seconds}"
+            if seconds
+            else "a longer duration_s",
+            next_call="give one of them another second, or ripple=true to shift what is later",
+        )
+
+
+def _segments(montage: Montage, anchors: Sequence[PlacedAnchor], slots: int, card: ModelCard) -> list[Segment]:
+    borders = cut(slots, [(a.slot, a.last_slot) for a in anchors], card.window, card.overlap, card.shortest)
+    closers = {a.last_slot + 1: a.anchor_id for a in anchors} | {
+        a.slot + 1: a.anchor_id for a in anchors if a.kind == "clip"
+    }
+    fps = montage.format.fps
+    segments: list[Segment] = []
+    closer, ordinal = "", 0
+    for index, (start, stop) in enumerate(borders):
+        low = max(0, start - card.overlap)
+        pinned = any(a.kind == "clip" and a.pinned and a.slot <= low and start - 1 <= a.last_slot for a in anchors)
+        closed = closers.get(stop)
+        closer, ordinal = (closed, 0) if closed else (closer, ordinal + 1)
+        segments.append(
+            Segment(
+                index=index,
+                start=start,
+                stop=stop,
+                window_start=low,
+                start_s=round(slot_start_s(start, fps), 6),
+                end_s=round(slot_start_s(stop, fps), 6),
+                seam="start" if index == 0 else "pinned" if pinned else "carried",
+                closes=closed,
+                ordinal=ordinal,
+                seed=segment_seed(montage.seed, closer, ordinal),
+                guide=resolve_guide(
+                    montage.beats, slot_start_s(low, fps), slot_start_s(stop, fps), card.defaults.guide
+                ),
+            )
+        )
+    return segments
+
+
+def cut(
+    slots: int, anchors: Sequence[tuple[int, int]], window: int, overlap: int, shortest: int
+) -> list[tuple[int, int]]:
+    """Segments [a, b) that cover [0, slots): each closes at an anchor where it can.
+
+    `anchors` are (first, last) slots, first == last for stills. No window exceeds `window` slots, `overlap` included;
+    no clip that fits into a window is cut; segments have at least `shortest` slots where the anchors allow it.
+    """
+    ends = {first + 1 for first, _ in anchors} | {last + 1 for _, last in anchors}
+    clips = [(c, e) for c, e in anchors if e > c and e - c + 1 <= window - overlap - shortest]
+    segments: list[tuple[int, int]] = []
+    a = 0
+    while a < slots:
+        cap = window - (overlap if a else 0)
+        if slots - a <= cap:
+            b = slots
+        else:
+            free = [b for b in range(a + shortest, a + cap + 1) if not any(c + 1 < b <= e for c, e in clips)]
+            good = [b for b in free if slots - b >= shortest] or free
+            b = max([b for b in good if b in ends] or good)
+        segments.append((a, b))
+        a = b
+    return segments
+
+
+def segment_seed(montage_seed: int, closing_anchor: str, ordinal: int) -> int:
+    """Seed of a segment (63 bits): stays the same however far the segment moves along the timeline."""
+    digest = hashlib.sha256(f"{montage_seed}/{closing_anchor}/{ordinal}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def resolve_guide(beats: Sequence[Beat], start_s: float, end_s: float, default: Guide | None) -> Guide:
+    """Guide mode of an interval: off if any beat in it says off, else the loosest; the default where none speaks."""
+    spoken = [b.guide for b in beats if b.guide and b.start_s < end_s and b.end_s > start_s]
+    return max(spoken, key=_LOOSER.__getitem__) if spoken else default or "follow"
+
+
+def estimate(plan: Plan, card: ModelCard, quality: Quality, to_render: Sequence[Segment], steps: int) -> Estimate:
+    """Work in seconds: denoising of the windows to render, and encoding and decoding of the whole shot.
+
+    `card.speed` holds measured seconds: `{quality}_step` per window slot and step, `{quality}_deliver` per slot.
+    """
+    scale = "draft" if quality == "previz" else quality
+    denoise = 0.0 if quality == "previz" else card.speed.get(f"{scale}_step", 0.05) * steps
+    seconds = sum((s.stop - s.window_start) * denoise for s in to_render)
+    seconds += plan.slots * card.speed.get(f"{scale}_deliver", 0.1)
+    return Estimate(
+        segments_to_render=len(to_render),
+        segments_reused=len(plan.segments) - len(to_render),
+        seconds=round(seconds, 1),
+        low_s=round(seconds * 0.6, 1),
+        high_s=round(seconds * 1.8, 1),
+    )

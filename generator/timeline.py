@@ -1,0 +1,59 @@
+"""The grid: seconds ↔ frames ↔ latent slots, as pure functions.
+
+Frame 0 is slot 0; slot k ≥ 1 holds frames 4k−3 … 4k. Anchors snap to multiples of 4 frames, which makes a clip encoded
+alone line up with the global grid and is the only mid-sequence pattern Wan-family weights were trained on.
+"""
+
+from __future__ import annotations
+
+import math
+
+STRIDE = 4
+"""Frames per latent slot (the autoencoder's temporal factor)."""
+
+_EPSILON = 1e-6
+
+
+def frame_count(duration_s: float, fps: int) -> int:
+    """Delivered frames F = 4·ceil(D·fps/4)+1 for D seconds; a whole number of slots never rounds up by float noise."""
+    return STRIDE * math.ceil(duration_s * fps / STRIDE - _EPSILON) + 1
+
+
+def slot_count(frames: int) -> int:
+    """Latent slots T = (F−1)/4+1 of F = 1+4m frames."""
+    return (frames - 1) // STRIDE + 1
+
+
+def frames_of_slots(slots: int) -> int:
+    """Frames 1+4(n−1) that n slots hold when they are counted from a slot that stands for one frame."""
+    return STRIDE * (slots - 1) + 1
+
+
+def snap_frame(second: float, fps: int) -> int:
+    """Frame 4·floor(t·fps/4 + ½) an anchor at t seconds lands on; at most 2 frames away."""
+    return STRIDE * math.floor(second * fps / STRIDE + 0.5 + _EPSILON)
+
+
+def slot_of_frame(frame: int) -> int:
+    """Slot that holds a frame: 0 for frame 0, else ceil(frame/4)."""
+    return -(-frame // STRIDE)
+
+
+def frames_of_slot(slot: int) -> range:
+    """Global frames of one slot: frame 0 for slot 0, else 4k−3 … 4k."""
+    return range(0, 1) if slot == 0 else range(STRIDE * slot - 3, STRIDE * slot + 1)
+
+
+def frames_of_span(start: int, stop: int) -> range:
+    """Global frames of the slots [start, stop), start < stop."""
+    return range(frames_of_slot(start).start, frames_of_slot(stop - 1).stop)
+
+
+def slot_start_s(slot: int, fps: int) -> float:
+    """Second at which the first frame of a slot is shown."""
+    return frames_of_slot(slot).start / fps
+
+
+def clip_frames(available: int, room: int) -> int:
+    """Largest 1+4m ≤ min(available, room) frames of a clip; at least 1."""
+    return STRIDE * ((max(1, min(available, room)) - 1) // STRIDE) + 1
