@@ -1,0 +1,6 @@
+"""Previz: the weightless motion guide between anchors."""
+
+from dreamontage.generator.previz.moves import PrevizBeat
+from dreamontage.generator.previz.previz import Previz, PrevizAnchor
+
+__all__ = ["Previz", "PrevizAnchor", "PrevizBeat"]

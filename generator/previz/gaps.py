@@ -1,0 +1,207 @@
+"""What is shown between, before and after anchors: pure functions of a frame's place in its gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamontage.generator.previz import travel
+from dreamontage.generator.previz.camera import Solve, solve, speed
+from dreamontage.generator.previz.easing import Slopes, drift, eased, glide, hand_over, smooth
+from dreamontage.generator.previz.moves import PrevizBeat, Size, progress, slopes_of, step
+from dreamontage.generator.previz.render import Field, Frame, Picture, grid, magnification, project, ramp, to_bytes
+from dreamontage.generator.previz.twist import Matrix, Twist
+from dreamontage.schemas.montage import Camera
+
+Shown = tuple[Frame, Field]
+
+TRAVEL_S = 2.6
+CALM = 0.05
+FEATHER = 0.08
+
+
+def clip_speed(frames: NDArray[np.uint8], end: bool) -> Twist | None:
+    """Camera speed per frame at the end or the start of a clip [n,H,W,3]; None for a still."""
+    if len(frames) == 1:
+        return None
+    span = min(4, len(frames) - 1)
+    first, last = (frames[-1 - span], frames[-1]) if end else (frames[0], frames[span])
+    return speed(first, last, span)
+
+
+class Between:
+    """The gap between two anchors: frames 1 … n-1 of a way whose frame 0 is the first's last, n the second's first picture."""
+
+    def __init__(
+        self, a: NDArray[np.uint8], b: NDArray[np.uint8], n: int, camera: Camera | None, fps: int
+    ) -> None:
+        first, last = a[-1], b[0]
+        self.size: Size = (first.shape[1], first.shape[0])
+        self.n, self.fps, self.camera = n, fps, camera
+        self.a, self.b = Picture(first), Picture(last)
+        self.solved = solve(first, last)
+        self.route = travel.route(camera, self.size)
+        self.twist = self.solved.twist if self.solved else self.route.twist
+        self.slopes: Slopes = slopes_of(camera)
+        width = self.size[0]
+        pace = self.twist.reach(width) * fps / n
+        # A way that is too short for its time, or a travel that would crawl, is carried by a drift of its own.
+        calm = 1 - pace / CALM if self.solved else (n / fps - TRAVEL_S) / 2
+        self.calm = smooth(calm)
+        if self.solved is None and n > TRAVEL_S * fps:
+            self.slopes = (0.0, 0.0)
+        span = float(min(n, fps))
+        inward, outward = clip_speed(a, end=True), clip_speed(b, end=False)
+        start, end = self._rate(0), self._rate(n - 1)
+        self.enter = (inward - start, span) if inward is not None else None
+        self.leave = (outward - end, span) if outward is not None else None
+
+    def _rate(self, j: int) -> Twist:
+        """Speed of the undisturbed way over one frame from j."""
+        return self.twist * (self._way(j + 1) - self._way(j)) + self._drift(j + 1) - self._drift(j)
+
+    def _way(self, j: float) -> float:
+        """Share of the way done at frame j."""
+        u = j / self.n
+        if self.solved is None and self.n > TRAVEL_S * self.fps:
+            half = TRAVEL_S * self.fps / self.n / 2
+            u = min(max((u - 0.5) / (2 * half) + 0.5, 0.0), 1.0)
+        return eased(u, self.slopes)
+
+    def _drift(self, j: float) -> Twist:
+        return drift(j, self.n - j, self.size[0], self.fps) * self.calm
+
+    def _sway(self, j: int) -> Twist:
+        """Motion on top of the way, none at both ends: the drift and the hand-over of neighbouring clips' speeds."""
+        sway = self._drift(j)
+        if self.enter is not None:
+            sway = sway + self.enter[0] * hand_over(j, self.enter[1])
+        if self.leave is not None:
+            sway = sway - self.leave[0] * hand_over(self.n - j, self.leave[1])
+        return sway
+
+    def frame(self, j: int) -> Shown:
+        """Picture [H,W,3] and confidence [H,W] of frame j, 0 < j < n."""
+        s = self._way(j)
+        sway = self._sway(j).matrix()
+        if self.solved is None:
+            return self._travelled(s, sway)
+        return self._matched(self.solved, s, sway)
+
+    def _travelled(self, s: float, sway: Matrix) -> Shown:
+        onto_a = sway @ (self.twist * s).matrix()
+        onto_b = sway @ (self.twist * (s - 1)).matrix()
+        if s <= 0 or s >= 1:
+            picture, onto = (self.a, onto_a) if s <= 0 else (self.b, onto_b)
+            shown, inside = picture.view(onto)
+            return shown, certainty(inside, onto, self.size)
+        (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
+        narrow, wide = travel.shares(self.route, s, grid(self.size, sway), self.size)
+        sure_a, sure_b = certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size)
+        seam = 1 - 2.4 * narrow * (1 - narrow)
+        sure = (sure_a * (1 - narrow) + sure_b * narrow) * seam
+        return travel.join(seen_a, seen_b, narrow, wide), np.asarray(sure, np.float32)
+
+    def _matched(self, found: Solve, s: float, sway: Matrix) -> Shown:
+        residual = np.eye(3) * (1 - s) + found.residual * s
+        onto_a = sway @ (self.twist * s).matrix() @ residual
+        onto_b = onto_a @ np.linalg.inv(found.matrix())
+        if found.flow is None:
+            (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
+        else:
+            places = grid(self.size, onto_a)
+            flow = _at(found.flow, places)
+            flow = _at(found.flow, places - np.float32(s) * flow)
+            seen_a, inside_a = self.a.sample(places - np.float32(s) * flow, onto_a)
+            ahead = project(places + np.float32(1 - s) * flow, found.matrix())
+            seen_b, inside_b = self.b.sample(ahead, onto_b)
+        feather = FEATHER * min(self.size)
+        weight_a = _weight(inside_a, onto_a, feather, 1 - s, s)
+        weight_b = _weight(inside_b, onto_b, feather, s, 1 - s)
+        share = (weight_b / (weight_a + weight_b))[..., None]
+        mixed = to_bytes(seen_a + (seen_b.astype(np.float32) - seen_a) * share)
+        sure_a, sure_b = certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size)
+        return mixed, np.maximum(sure_a, sure_b)
+
+
+class Beyond:
+    """The way before the first (`before`) or after the last anchor; without anchors a sky of its own, confidence 0.
+
+    `carry` = speed per frame at the anchor, pointing forward in time. The way depends on the frames between the anchor and
+    the asked one only, never on where the shot ends.
+    """
+
+    def __init__(
+        self, picture: Frame, at: int, beats: Sequence[PrevizBeat], carry: Twist | None, fps: int,
+        before: bool = False, imagined: bool = False,
+    ) -> None:
+        self.picture = Picture(picture)
+        self.size: Size = self.picture.size
+        self.at, self.fps, self.before, self.imagined = at, fps, before, imagined
+        self.beats = [beat for beat in beats if beat.camera is not None]
+        self.carry = carry
+        sign = -1 if before else 1
+        first = self._beat(at if not before else at - 1)
+        if first is not None and first.camera is not None and first.camera.move != "hold":
+            self.carry = None if carry is None else carry * 0.3
+        if self.carry is not None:
+            width = self.size[0]
+            self.carry = self.carry * sign
+            self.span = min(0.8 * fps, 0.22 / max(self.carry.reach(width), 1e-6))
+        self._steps: list[tuple[Matrix, float]] = [(np.eye(3), 0.0)]
+
+    def _beat(self, frame: int) -> PrevizBeat | None:
+        return next((beat for beat in self.beats if beat.start <= frame < beat.end), None)
+
+    def _moved(self, j: int) -> tuple[Matrix, float]:
+        """Beats' moves over the first j frames away from the anchor, and how long the camera drifted meanwhile."""
+        while len(self._steps) <= j:
+            k = len(self._steps)
+            matrix, waited = self._steps[-1]
+            low = self.at - k if self.before else self.at + k - 1
+            beat = self._beat(low)
+            busy = 0.0
+            if beat is not None and beat.camera is not None:
+                share = progress(beat, low + 1) - progress(beat, low)
+                matrix = step(beat.camera, -share if self.before else share, self.size) @ matrix
+                busy = 0.5 if beat.camera.move == "hold" else 0.85
+            self._steps.append((matrix, waited + 1 - busy))
+        return self._steps[j]
+
+    def frame(self, j: int) -> Shown:
+        """Picture [H,W,3] and confidence [H,W] of the j-th frame away from the anchor, j >= 1."""
+        moved, waited = self._moved(j)
+        onto = drift(waited, math.inf, self.size[0], self.fps).matrix()
+        if self.carry is not None:
+            onto = onto @ (self.carry * glide(j, self.span)).matrix()
+        onto = onto @ moved
+        shown, inside = self.picture.view(onto)
+        if self.imagined:
+            return shown, np.zeros(inside.shape, np.float32)
+        return shown, certainty(inside, onto, self.size)
+
+
+def certainty(inside: Field, onto: Matrix, size: Size) -> Field:
+    """Confidence 0..1: 1 where the picture covers the view well, 0 beyond its border, less where it is enlarged a lot."""
+    edge = np.float32(0.06 * min(size))
+    return np.asarray(ramp((inside + edge) / edge) * np.float32(min(1.0, 1.8 / magnification(onto))), np.float32)
+
+
+def _weight(inside: Field, onto: Matrix, feather: float, near: float, far: float) -> Field:
+    """Blend weight of one side: near in time, covering, and not enlarged. The feather grows with the distance in time."""
+    cover = ramp((inside + 1) / np.float32(max(feather * min(1.0, 3 * far), 1.0)))
+    # Far outside both pictures the nearer border wins.
+    rest = np.exp(np.minimum(inside, 0) / np.float32(feather)) * np.float32(1e-3) + np.float32(1e-6)
+    sharp = min(1.0, 1 / magnification(onto)) ** 2
+    return np.asarray((cover + rest) * np.float32(near * sharp), np.float32)
+
+
+def _at(field: Field, places: Field) -> Field:
+    """A field [H,W,2] at centred places [H,W,2]."""
+    height, width = field.shape[:2]
+    at = places + np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
+    return np.asarray(cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

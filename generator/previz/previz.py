@@ -1,0 +1,178 @@
+"""The motion guide: a sharp, weightless animatic of the camera's way through the anchors, made window by window."""
+
+from __future__ import annotations
+
+import bisect
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamontage.generator.previz.camera import solve
+from dreamontage.generator.previz.gaps import Between, Beyond, clip_speed
+from dreamontage.generator.previz.moves import PrevizBeat
+from dreamontage.generator.previz.sky import sky
+from dreamontage.generator.previz.travel import route
+from dreamontage.generator.previz.twist import Twist
+from dreamontage.schemas.montage import Camera
+
+KEPT_GAPS = 4
+
+
+@dataclass(frozen=True)
+class PrevizAnchor:
+    """A still (n = 1) or clip (n = 1+4m) at delivery size.
+
+    `frames` [n,H,W,3] RGB, `frame` = global frame of its first one (a multiple of 4), `key` names the content.
+    """
+
+    frames: NDArray[np.uint8]
+    frame: int
+    key: str
+
+    @property
+    def last(self) -> int:
+        """Global frame of its last picture."""
+        return self.frame + len(self.frames) - 1
+
+
+class Previz:
+    """Previz of one shot of `frames` frames at size (width, height).
+
+    Anchors' own frames come back bit for bit. Everything else is a pure function of the neighbouring anchors and beats, so
+    windows may be cut anywhere; solved gaps are cached, no more than a few at a time.
+    """
+
+    def __init__(
+        self, anchors: Sequence[PrevizAnchor], beats: Sequence[PrevizBeat], frames: int, size: tuple[int, int], fps: int
+    ) -> None:
+        self.anchors = sorted(anchors, key=lambda anchor: anchor.frame)
+        self.beats = sorted(beats, key=lambda beat: beat.start)
+        self.frames, self.size, self.fps = frames, size, fps
+        self._starts = [anchor.frame for anchor in self.anchors]
+        self._gaps: OrderedDict[int, Between | Beyond] = OrderedDict()
+
+    def window(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Frames [start, stop) as [n,H,W,3] and the confidence [n,H,W] in 0..1 that an anchor's pixels stand behind them."""
+        width, height = self.size
+        shown = np.empty((stop - start, height, width, 3), np.uint8)
+        sure = np.empty((stop - start, height, width), np.float32)
+        for i, frame in enumerate(range(start, stop)):
+            shown[i], sure[i] = self._frame(frame)
+        return shown, sure
+
+    def inputs(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """What decides the frames [start, stop): anchors, gaps and camera moves, positions relative to `start`. JSON-able."""
+        found: list[dict[str, Any]] = []
+        frame = start
+        while frame < stop:
+            index = self._index(frame)
+            if index >= 0 and frame <= self.anchors[index].last:
+                found.append({"kind": "anchor", **self._place(index, start)})
+                frame = self.anchors[index].last + 1
+                continue
+            end = self.anchors[index + 1].frame if index + 1 < len(self.anchors) else self.frames
+            found.append(self._describe(index, start, min(end, stop)))
+            frame = max(end, frame + 1)
+        return found
+
+    def _index(self, frame: int) -> int:
+        """The last anchor that starts at or before a frame, -1 before the first."""
+        return bisect.bisect_right(self._starts, frame) - 1
+
+    def _frame(self, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        index = self._index(frame)
+        if index >= 0 and frame <= self.anchors[index].last:
+            width, height = self.size
+            return self.anchors[index].frames[frame - self.anchors[index].frame], np.ones((height, width), np.float32)
+        gap = self._gap(index)
+        if index >= 0:
+            return gap.frame(frame - self.anchors[index].last)
+        return gap.frame(self.anchors[0].frame - frame if self.anchors else frame + 1)
+
+    def _gap(self, index: int) -> Between | Beyond:
+        """The gap after anchor `index` (-1: before the first), from the cache or solved now."""
+        if index in self._gaps:
+            self._gaps.move_to_end(index)
+            return self._gaps[index]
+        gap = self._build(index)
+        self._gaps[index] = gap
+        if len(self._gaps) > KEPT_GAPS:
+            self._gaps.popitem(last=False)
+        return gap
+
+    def _build(self, index: int) -> Between | Beyond:
+        if not self.anchors:
+            return Beyond(sky(self.size), 0, self.beats, None, self.fps, imagined=True)
+        if index < 0:
+            first = self.anchors[0]
+            carry = clip_speed(first.frames, end=False) or self._onward(0)
+            return Beyond(first.frames[0], first.frame, self.beats, carry, self.fps, before=True)
+        anchor = self.anchors[index]
+        if index + 1 < len(self.anchors):
+            ahead = self.anchors[index + 1]
+            camera = self._camera(anchor.last, ahead.frame)
+            return Between(anchor.frames, ahead.frames, ahead.frame - anchor.last, camera, self.fps)
+        carry = clip_speed(anchor.frames, end=True) or self._onward(index - 1)
+        return Beyond(anchor.frames[-1], anchor.last, self.beats, carry, self.fps)
+
+    def _onward(self, index: int) -> Twist | None:
+        """Speed per frame in which the gap after anchor `index` goes on beyond the first or last still.
+
+        Taken from what the two pictures show and not from how far apart they are pinned, so that moving one of them leaves
+        the far side as it is.
+        """
+        if not 0 <= index < len(self.anchors) - 1:
+            return None
+        a, b = self.anchors[index], self.anchors[index + 1]
+        found = solve(a.frames[-1], b.frames[0])
+        twist = found.twist if found else route(self._camera(a.last, b.frame), self.size).twist
+        way = twist * (1 / (2 * self.fps))
+        return way * min(1.0, 0.1 / max(twist.reach(self.size[0]), 1e-6))
+
+    def _camera(self, start: int, stop: int) -> Camera | None:
+        """The move of the beat that holds most of the frames between start and stop."""
+        shares = [(min(b.end, stop) - max(b.start, start), b.camera) for b in self.beats if b.camera is not None]
+        best = max(shares, key=lambda share: share[0], default=(0, None))
+        return best[1] if best[0] > 0 else None
+
+    def _place(self, index: int, start: int) -> dict[str, Any]:
+        anchor = self.anchors[index]
+        return {"key": anchor.key, "frame": anchor.frame - start, "frames": len(anchor.frames)}
+
+    def _describe(self, index: int, start: int, stop: int) -> dict[str, Any]:
+        if index >= 0 and index + 1 < len(self.anchors):
+            camera = self._camera(self.anchors[index].last, self.anchors[index + 1].frame)
+            return {
+                "kind": "between", "from": self._place(index, start), "to": self._place(index + 1, start),
+                "camera": _plain(camera),
+            }
+        if not self.anchors:
+            return {"kind": "none", "frame": -start, "moves": self._moves(0, stop, start)}
+        if index < 0:
+            # The way is measured from the anchor back, so everything between the window and it counts.
+            moves = self._moves(start, self.anchors[0].frame, start)
+            return {"kind": "before", "to": self._place(0, start), "onward": self._origin(0), "moves": moves}
+        moves = self._moves(self.anchors[index].last, stop, start)
+        return {"kind": "after", "from": self._place(index, start), "onward": self._origin(index - 1), "moves": moves}
+
+    def _origin(self, index: int) -> dict[str, Any] | None:
+        """What a way beyond the outermost still takes over from the gap beside it."""
+        outer = 0 if index == 0 else len(self.anchors) - 1
+        if not 0 <= index < len(self.anchors) - 1 or len(self.anchors[outer].frames) > 1:
+            return None
+        a, b = self.anchors[index], self.anchors[index + 1]
+        return {"from": a.key, "to": b.key, "camera": _plain(self._camera(a.last, b.frame))}
+
+    def _moves(self, low: int, high: int, start: int) -> list[dict[str, Any]]:
+        return [
+            {"start": beat.start - start, "end": beat.end - start, "camera": _plain(beat.camera)}
+            for beat in self.beats if beat.camera is not None and beat.start < high and beat.end > low
+        ]
+
+
+def _plain(camera: Camera | None) -> dict[str, Any] | None:
+    return None if camera is None else camera.model_dump(mode="json")
