@@ -1,0 +1,1 @@
+"""The networks: transformer, autoencoder and their parts."""

@@ -1,0 +1,1 @@
+"""Training of nano's networks: data, losses, loops and their command line."""
