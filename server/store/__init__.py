@@ -1,0 +1,9 @@
+"""The studio: one folder that any number of processes open at once."""
+
+from .blobs import StagedBlob
+from .db import new_id
+from .events import Event
+from .jobs import StaleAttempt
+from .studio import Studio
+
+__all__ = ["Event", "StagedBlob", "StaleAttempt", "Studio", "new_id"]

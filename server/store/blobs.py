@@ -1,0 +1,162 @@
+"""Media files: content-addressed private copies. The file is safe on disk before the row that names it exists."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import InvalidInput, StudioFull
+from dreamontage.schemas.media import Media
+
+from .db import Database, not_found
+from .events import record
+
+TEMP_MARK = ".part-"
+"""Stands in the name of every file that is still being written."""
+STALE_AFTER_S = 24 * 3600.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class StagedBlob:
+    """A private copy that is complete but not yet kept: path, content hash, size in bytes."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+class MediaStore:
+    """The media of a studio and their files."""
+
+    db: Database
+    folder: Path
+
+    @contextmanager
+    def stage(self, source: BinaryIO | int, max_bytes: int = limits.MAX_CLIP_BYTES) -> Iterator[StagedBlob]:
+        """A private copy of an open binary file or descriptor, read to its end while it is hashed.
+
+        Probe the copy's `path`, then hand it to `add_media`; a copy that was not added vanishes with the block.
+        Raises InvalidInput beyond `max_bytes`, StudioFull when the disk cannot hold it.
+        """
+        self.require_space()
+        temporary = self.folder / "blobs" / f"{TEMP_MARK}{secrets.token_hex(8)}"
+        descriptor = source if isinstance(source, int) else source.fileno()
+        try:
+            with _full_disk_explained():
+                digest, size = _copy(descriptor, temporary, max_bytes)
+            yield StagedBlob(temporary, digest, size)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def add_media(self, media: Media, source: StagedBlob | Path, actor: str = "agent") -> Media:
+        """Keep a staged copy (or a copy of the file at a trusted path) as the bytes of `media`; returns what is stored.
+
+        The same bytes always give the row that was there first. Raises InvalidInput if the hash is not the media's.
+        """
+        if isinstance(source, Path):
+            with source.open("rb") as file, self.stage(file) as staged:
+                return self.add_media(media, staged, actor)
+        if source.sha256 != media.sha256:
+            raise InvalidInput(f"the bytes have sha256 {source.sha256}, not {media.sha256}", field="sha256")
+        os.replace(source.path, self.folder / "blobs" / source.sha256)
+        fsync_folder(self.folder / "blobs")
+        with self.db.write() as connection:
+            row = connection.execute("SELECT body FROM media WHERE sha256 = ?", (media.sha256,)).fetchone()
+            if row is not None:
+                return Media.model_validate_json(row["body"])
+            connection.execute(
+                "INSERT INTO media VALUES (?, ?, ?, ?)", (media.id, media.sha256, media.model_dump_json(), time.time())
+            )
+            record(connection, "add_media", {"media_id": media.id, "name": media.name}, actor=actor)
+        return media
+
+    def media(self, media_id: str) -> Media:
+        """A medium by id. Raises NotFound."""
+        with self.db.read() as connection:
+            row = connection.execute("SELECT body FROM media WHERE id = ?", (media_id,)).fetchone()
+            if row is None:
+                raise not_found(connection, "media", media_id, "add_media(sources=[...]), which answers with the id")
+        return Media.model_validate_json(row["body"])
+
+    def media_by_hash(self, sha256: str) -> Media | None:
+        """The medium with these bytes, if the studio has it."""
+        with self.db.read() as connection:
+            row = connection.execute("SELECT body FROM media WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else Media.model_validate_json(row["body"])
+
+    def blob_path(self, media_id: str) -> Path:
+        """Where the bytes of a medium are. Raises NotFound."""
+        return self.folder / "blobs" / self.media(media_id).sha256
+
+    def require_space(self, size: int = 0) -> None:
+        """Raise StudioFull unless `size` bytes fit and the floor of free space stays."""
+        free = shutil.disk_usage(self.folder).free
+        if free - size < limits.MIN_FREE_DISK_BYTES:
+            raise StudioFull(
+                f"{free / 2**20:.0f} MiB are free on the studio's disk, so nothing was written",
+                allowed=f"at least {(size + limits.MIN_FREE_DISK_BYTES) / 2**20:.0f} MiB free",
+                next_call="free some space, then repeat the call",
+            )
+
+    def sweep(self, older_than_s: float = STALE_AFTER_S) -> int:
+        """Remove what crashes left behind: unfinished files, and those that no row names. Returns the count.
+
+        Only entries untouched for `older_than_s` seconds go, so that nothing in the making is lost.
+        """
+        before = time.time() - older_than_s
+        with self.db.read() as connection:
+            known = {row[0] for row in connection.execute("SELECT id FROM video UNION ALL SELECT sha256 FROM media")}
+        orphans = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
+        unfinished = [path for path in (self.folder / "takes").rglob(f"*{TEMP_MARK}*") if path.is_file()]
+        stale = [path for path in orphans + unfinished if path.name not in known and path.stat().st_mtime < before]
+        for path in stale:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return len(stale)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(descriptor: int, target: Path, max_bytes: int) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb", buffering=0) as file:
+        while chunk := os.read(descriptor, _CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                raise InvalidInput(f"the file is larger than {max_bytes} bytes", allowed=f"up to {max_bytes} bytes")
+            digest.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(file.fileno(), view) :]
+        os.fsync(file.fileno())
+    return digest.hexdigest(), size
+
+
+@contextmanager
+def _full_disk_explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StudioFull(
+                "the disk filled up while the file was copied, so nothing was kept",
+                next_call="free some space, then repeat the call",
+            ) from error
+        raise

@@ -1,0 +1,82 @@
+"""The event log: one row for every write, in the same transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .db import Database
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. `revision` is the montage's new revision, None where it did not change."""
+
+    seq: int
+    montage_id: str | None
+    revision: int | None
+    actor: str
+    op: str
+    args: dict[str, Any]
+    at: float
+
+    def __str__(self) -> str:
+        args = json.dumps(self.args, ensure_ascii=False, default=str)
+        shown = args if len(args) <= 100 else args[:97] + "..."
+        at = f"revision {self.revision}: " if self.revision is not None else ""
+        return f"{at}{self.op} {shown} by {self.actor}"
+
+
+def record(
+    connection: sqlite3.Connection,
+    op: str,
+    args: Mapping[str, Any],
+    *,
+    actor: str,
+    montage_id: str | None = None,
+    revision: int | None = None,
+) -> None:
+    """Append one event within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO event (montage_id, revision, actor, op, args, at) VALUES (?, ?, ?, ?, ?, ?)",
+        (montage_id, revision, actor, op, json.dumps(dict(args), ensure_ascii=False, default=str), time.time()),
+    )
+
+
+def changes_since(connection: sqlite3.Connection, montage_id: str, revision: int) -> list[Event]:
+    """The edits of a montage after `revision`, oldest first."""
+    rows = connection.execute(
+        "SELECT * FROM event WHERE montage_id = ? AND revision > ? ORDER BY seq", (montage_id, revision)
+    )
+    return [_event(row) for row in rows]
+
+
+class EventStore:
+    """What happened in a studio."""
+
+    db: Database
+
+    def events(self, montage_id: str | None = None, since: int = 0, limit: int = 100) -> list[Event]:
+        """Events after sequence number `since`, oldest first, of one montage or of the whole studio."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM event WHERE seq > :since AND (:id IS NULL OR montage_id = :id)"
+                " ORDER BY seq LIMIT :limit",
+                {"since": since, "id": montage_id, "limit": limit},
+            )
+            return [_event(row) for row in rows]
+
+    def changes(self, montage_id: str, since_revision: int) -> list[Event]:
+        """The edits of a montage after `since_revision`, oldest first."""
+        with self.db.read() as connection:
+            return changes_since(connection, montage_id, since_revision)
+
+
+def _event(row: sqlite3.Row) -> Event:
+    return Event(**{**dict(row), "args": json.loads(row["args"])})

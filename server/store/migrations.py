@@ -1,0 +1,83 @@
+"""The schema of studio.db, step by step. A step is never edited after a release; SCHEMA_VERSION counts them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+if TYPE_CHECKING:
+    import sqlite3
+
+steps = Migrations("dreamontage.studio")
+
+
+@steps()
+def first_release(db: Database) -> None:
+    """Montages with all their revisions, the event log, media, jobs, videos and workers."""
+    db.table("montage", strict=True).create(
+        {"id": str, "revision": int, "created_at": float, "updated_at": float},
+        pk="id",
+        not_null={"revision", "created_at", "updated_at"},
+    )
+    db.table("revision", strict=True).create(
+        {"montage_id": str, "revision": int, "body": str},
+        pk=("montage_id", "revision"),
+        foreign_keys=[("montage_id", "montage", "id")],
+        not_null={"body"},
+    )
+    db.table("event", strict=True).create(
+        {"seq": int, "montage_id": str, "revision": int, "actor": str, "op": str, "args": str, "at": float},
+        pk="seq",
+        foreign_keys=[("montage_id", "montage", "id")],
+        not_null={"actor", "op", "args", "at"},
+    )
+    db.table("event").create_index(["montage_id", "seq"])
+    db.table("media", strict=True).create(
+        {"id": str, "sha256": str, "body": str, "added_at": float}, pk="id", not_null={"sha256", "body", "added_at"}
+    )
+    db.table("media").create_index(["sha256"], unique=True)
+    db.table("worker", strict=True).create(
+        {"id": str, "device": str, "pid": int, "started_at": float, "heartbeat_at": float, "doing": str},
+        pk="id",
+        not_null={"device", "pid", "started_at", "heartbeat_at", "doing"},
+    )
+    db.table("video", strict=True).create(
+        {"id": str, "montage_id": str, "revision": int, "quality": str, "body": str, "created_at": float},
+        pk="id",
+        foreign_keys=[("montage_id", "montage", "id")],
+        not_null={"montage_id", "revision", "quality", "body", "created_at"},
+    )
+    db.table("video").create_index(["montage_id", "created_at"])
+    db.table("job", strict=True).create(
+        {
+            "id": str,
+            "montage_id": str,
+            "revision": int,
+            "request": str,
+            "estimate": str,
+            "out_dir": str,
+            "state": str,
+            "attempt": int,
+            "fruitless": int,
+            "most_segments": int,
+            "cancel_requested": int,
+            "worker_id": str,
+            "progress": str,
+            "error": str,
+            "video_id": str,
+            "created_at": float,
+            "updated_at": float,
+        },
+        pk="id",
+        foreign_keys=[("montage_id", "montage", "id"), ("worker_id", "worker", "id"), ("video_id", "video", "id")],
+        not_null={"montage_id", "revision", "request", "out_dir", "state", "progress", "created_at", "updated_at"},
+        defaults={"state": "queued", "attempt": 0, "fruitless": 0, "most_segments": 0, "cancel_requested": 0},
+    )
+    db.table("job").create_index(["state", "created_at"])
+
+
+def apply(connection: sqlite3.Connection) -> None:
+    """Run the steps that this database has not seen, each in one transaction."""
+    steps.apply(Database(connection))

@@ -1,0 +1,59 @@
+"""The studio: one private folder with database, media, takes and videos. Any number of processes open it at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import platformdirs
+
+from .blobs import MediaStore
+from .db import Database
+from .events import EventStore
+from .jobs import JobStore
+from .montages import MontageStore
+from .videos import VideoStore
+
+
+class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore):
+    """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
+
+    `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied
+    under a human name, to DREAMONTAGE_OUT, else Dreamontage in the user's videos.
+    """
+
+    def __init__(self, folder: Path | str | None = None, out: Path | str | None = None) -> None:
+        home = folder or os.environ.get("DREAMONTAGE_HOME") or platformdirs.user_data_path("dreamontage")
+        self.folder = Path(home).expanduser().absolute()
+        human = out or os.environ.get("DREAMONTAGE_OUT") or platformdirs.user_videos_path() / "Dreamontage"
+        self.out = Path(human).expanduser().absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        for part in ("blobs", "takes", "videos", "inbox"):
+            (self.folder / part).mkdir(exist_ok=True)
+        self.db = Database(self.folder / "studio.db")
+        self.sweep()
+
+    @property
+    def takes(self) -> Path:
+        """The folder of takes."""
+        return self.folder / "takes"
+
+    @property
+    def inbox(self) -> Path:
+        """A media root that always exists."""
+        return self.folder / "inbox"
+
+    def close(self) -> None:
+        """Close the connections; the studio can be used again afterwards."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

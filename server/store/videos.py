@@ -1,0 +1,69 @@
+"""Finished videos: one row per result folder, written when everything in the folder is on disk."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dreamontage.schemas.montage import Quality
+from dreamontage.schemas.report import Video
+
+from .db import Database, not_found
+from .events import record
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def insert_video(connection: sqlite3.Connection, video: Video, actor: str) -> None:
+    """Add a video's row and event within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO video VALUES (?, ?, ?, ?, ?, ?)",
+        (video.id, video.montage_id, video.revision, video.quality, video.model_dump_json(), time.time()),
+    )
+    made = {"video_id": video.id, "revision": video.revision, "quality": video.quality}
+    record(connection, "add_video", made, actor=actor, montage_id=video.montage_id)
+
+
+class VideoStore:
+    """The videos of a studio."""
+
+    db: Database
+    folder: Path
+
+    def video_folder(self, video_id: str) -> Path:
+        """Where one-shot.mp4, sheet.jpg and report.json of a video are."""
+        return self.folder / "videos" / video_id
+
+    def add_video(self, video: Video, actor: str = "agent") -> Video:
+        """Add a video whose files are complete."""
+        with self.db.write() as connection:
+            insert_video(connection, video, actor)
+        return video
+
+    def video(self, video_id: str) -> Video:
+        """A video by id. Raises NotFound."""
+        with self.db.read() as connection:
+            row = connection.execute("SELECT body FROM video WHERE id = ?", (video_id,)).fetchone()
+            if row is None:
+                raise not_found(connection, "video", video_id, "get_job(), which lists the jobs with their videos")
+        return Video.model_validate_json(row["body"])
+
+    def videos(self, montage_id: str | None = None, limit: int = 20) -> list[Video]:
+        """Videos of one montage or of the whole studio, the newest first."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT body FROM video WHERE :id IS NULL OR montage_id = :id ORDER BY rowid DESC LIMIT :limit",
+                {"id": montage_id, "limit": limit},
+            ).fetchall()
+        return [Video.model_validate_json(row["body"]) for row in rows]
+
+    def latest_video(self, montage_id: str, quality: Quality) -> Video | None:
+        """The newest video of a montage at a quality."""
+        with self.db.read() as connection:
+            row = connection.execute(
+                "SELECT body FROM video WHERE montage_id = ? AND quality = ? ORDER BY rowid DESC LIMIT 1",
+                (montage_id, quality),
+            ).fetchone()
+        return None if row is None else Video.model_validate_json(row["body"])
