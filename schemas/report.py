@@ -136,4 +136,4 @@ class Video(_Frozen):
     segments: list[VideoSegment] = Field(default_factory=list, description="The takes; empty for a previz.")
     bytes: int = Field(description="Size of the mp4.")
     sha256: str = Field(description="Content hash of the mp4.")
-    delivered: str | None = Field(None, description="Copy of the mp4 under a human name in the out-dir, if one was made.")
+    delivered: str | None = Field(None, description="Copy of the mp4 under a human name, if one was made.")

@@ -21,8 +21,6 @@ from dreamontage.schemas.media import Media
 from .db import Database, not_found
 from .events import record
 
-TEMP_MARK = ".part-"
-"""Stands in the name of every file that is still being written."""
 STALE_AFTER_S = 24 * 3600.0
 _CHUNK = 1 << 20
 
@@ -50,7 +48,7 @@ class MediaStore:
         Raises InvalidInput beyond `max_bytes`, StudioFull when the disk cannot hold it.
         """
         self.require_space()
-        temporary = self.folder / "blobs" / f"{TEMP_MARK}{secrets.token_hex(8)}"
+        temporary = self.folder / "blobs" / f".{secrets.token_hex(8)}"
         descriptor = source if isinstance(source, int) else source.fileno()
         try:
             with _full_disk_explained():
@@ -115,10 +113,10 @@ class MediaStore:
         Only entries untouched for `older_than_s` seconds go, so that nothing in the making is lost.
         """
         before = time.time() - older_than_s
-        with self.db.read() as connection:
+        with self.db.read() as connection:  # a file still being written has a name that starts with a dot
             known = {row[0] for row in connection.execute("SELECT id FROM video UNION ALL SELECT sha256 FROM media")}
         orphans = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
-        unfinished = [path for path in (self.folder / "takes").rglob(f"*{TEMP_MARK}*") if path.is_file()]
+        unfinished = [path for path in (self.folder / "takes").rglob(".*") if path.is_file()]
         stale = [path for path in orphans + unfinished if path.name not in known and path.stat().st_mtime < before]
         for path in stale:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

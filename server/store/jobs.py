@@ -38,7 +38,7 @@ class StaleAttempt(Exception):
 
 
 class JobStore:
-    """The jobs of a studio and the workers that do them."""
+    """The jobs of a studio."""
 
     db: Database
     out: Path
@@ -209,15 +209,6 @@ class JobStore:
         """The folder for the human copy of the result, as it was where the job was queued."""
         with self.db.read() as connection:
             return Path(connection.execute("SELECT out_dir FROM job WHERE id = ?", (job_id,)).fetchone()["out_dir"])
-
-    def heartbeat(self, worker_id: str, device: str, pid: int, doing: str) -> None:
-        """Show that a worker is alive and what it does."""
-        with self.db.write() as connection:
-            connection.execute(
-                "INSERT INTO worker VALUES (:id, :device, :pid, :now, :now, :doing)"
-                " ON CONFLICT (id) DO UPDATE SET heartbeat_at = :now, doing = :doing",
-                {"id": worker_id, "device": device, "pid": pid, "now": time.time(), "doing": doing},
-            )
 
     def _end(
         self,

@@ -15,9 +15,10 @@ from .events import EventStore
 from .jobs import JobStore
 from .montages import MontageStore
 from .videos import VideoStore
+from .workers import WorkerStore
 
 
-class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore):
+class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerStore):
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied

@@ -1,0 +1,294 @@
+"""The worker: one process per device that renders what is queued, outlives its starter and leaves when idle.
+
+It is exclusive by an OS file lock, which vanishes with the process however that ends; then the next worker claims what
+it left. The process that starts a worker takes the lock and hands it over, so that two never race for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gc
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import Cancelled, DreamontageError
+from dreamontage.schemas.job import Job, Progress
+from dreamontage.schemas.report import Video
+
+from .store import StaleAttempt, Studio, new_id
+from .store.delivery import copy_for_people, human_name
+
+if TYPE_CHECKING:
+    from dreamontage.generator.pipeline import DreaMontagePipeline
+    from dreamontage.generator.render import RenderTask
+
+    Load = Callable[[str], DreaMontagePipeline]
+    Render = Callable[[RenderTask, Load, Callable[[Progress], None]], Video]
+
+LOG_NAME = "worker.log"
+_LOG_BYTES = 4 * 2**20
+_POLL_S = 0.25
+_PROGRESS_EVERY_S = 0.5
+
+log = logging.getLogger(__name__)
+_started: list[subprocess.Popen[bytes]] = []
+
+
+class Worker:
+    """Claims jobs of a studio one after the other and renders them, keeping the model loaded in between.
+
+    `render` stands in for the generator in tests of the queue.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        *,
+        device: str = "cpu",
+        render: Render | None = None,
+        idle_unload_s: float = limits.WORKER_IDLE_UNLOAD_S,
+        idle_exit_s: float = limits.WORKER_IDLE_EXIT_S,
+    ) -> None:
+        self.studio = studio
+        self.device = device
+        self.id = new_id("w")
+        self.idle_unload_s = idle_unload_s
+        self.idle_exit_s = idle_exit_s
+        self._render = render
+        self._models: dict[str, DreaMontagePipeline] = {}
+        self._stop = threading.Event()
+        self._beat_at = 0.0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask the worker to leave at its next step; the job in hand is queued again, its finished segments kept."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Render until `stop` is called or nothing has been queued for `idle_exit_s`. The caller holds the lock."""
+        idle_since = time.monotonic()
+        while not self._stop.is_set():
+            self._beat("waiting")
+            job = self.studio.claim(self.id, self.device) if self.studio.jobs_wait() else None
+            if job is not None:
+                self._do(job)
+                idle_since = time.monotonic()
+                continue
+            idle_s = time.monotonic() - idle_since
+            if idle_s >= self.idle_exit_s:
+                return
+            if self._models and idle_s >= self.idle_unload_s:
+                self._unload()
+            self._stop.wait(_POLL_S)
+
+    def _do(self, job: Job) -> None:
+        """Render one claimed job and record how it ended; a result that was not recorded is removed."""
+        log.info("%s attempt %d begins", job.id, job.attempt)
+        result = self.studio.video_folder(new_id("v"))
+        result.mkdir()
+        try:
+            ended = self._attempt(job, result)
+        except StaleAttempt:
+            log.warning("%s attempt %d was overtaken by another worker", job.id, job.attempt)
+            shutil.rmtree(result, ignore_errors=True)
+        else:
+            log.info("%s attempt %d ends: %s", job.id, job.attempt, ended.state)
+            if ended.video_id != result.name:
+                shutil.rmtree(result, ignore_errors=True)
+
+    def _attempt(self, job: Job, result: Path) -> Job:
+        try:
+            return self._rendered(job, result)
+        except StaleAttempt:
+            raise
+        except Cancelled:
+            if self._stop.is_set():
+                return self.studio.release(job.id, job.attempt)
+            return self.studio.end_cancelled(job.id, job.attempt)
+        except DreamontageError as error:
+            log.warning("%s failed: %s", job.id, error)
+            return self.studio.fail(job.id, job.attempt, str(error))
+        except Exception as error:
+            log.exception("%s attempt %d broke", job.id, job.attempt)
+            self._unload()
+            what = f"The renderer broke unexpectedly ({type(error).__name__}); details are in {LOG_NAME} in the studio."
+            return self.studio.retry(job.id, job.attempt, what)
+
+    def _rendered(self, job: Job, result: Path) -> Job:
+        from dreamontage.generator.memory import reset_peak_memory
+        from dreamontage.generator.render import RenderTask
+
+        studio = self.studio
+        reset_peak_memory()
+        montage = studio.get_montage(job.montage_id, job.revision)
+        media = {anchor.media_id: studio.media(anchor.media_id) for anchor in montage.anchors}
+        task = RenderTask(
+            montage=montage,
+            media=media,
+            blobs={media_id: studio.blob_path(media_id) for media_id in media},
+            request=job.request,
+            base=studio.latest_video(montage.id, job.request.quality),
+            takes=studio.takes,
+            out=result,
+            video_id=result.name,
+        )
+        studio.require_space()
+        video = (self._render or _generator_render())(task, self._load, self._reporter(job))
+        name = human_name(montage, job.request.quality)
+        try:
+            copy = copy_for_people(Path(video.path), studio.out_dir(job.id), name)
+        except OSError as error:  # the video itself is safe in the studio
+            log.warning("%s: no copy in the out-dir: %s", job.id, error)
+            return studio.finish(job.id, job.attempt, video)
+        try:
+            return studio.finish(job.id, job.attempt, video.model_copy(update={"delivered": str(copy)}))
+        except BaseException:
+            copy.unlink()
+            raise
+
+    def _reporter(self, job: Job) -> Callable[[Progress], None]:
+        """Progress to the database at most twice a second, at once for a new stage or segment; raises Cancelled."""
+        last: tuple[str, int] = ("", -1)
+        next_at = 0.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last, next_at
+            if self._stop.is_set():
+                raise Cancelled("the worker was asked to stop")
+            now, key = time.monotonic(), (progress.stage, progress.segments_done)
+            if key == last and now < next_at:
+                return
+            last, next_at = key, now + _PROGRESS_EVERY_S
+            self.studio.progress(job.id, job.attempt, progress)
+            self._beat(f"{job.id} {progress.stage}")
+
+        report(Progress(stage="loading"))
+        return report
+
+    def _beat(self, doing: str) -> None:
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + limits.HEARTBEAT_S
+            self.studio.heartbeat(self.id, self.device, os.getpid(), doing)
+
+    def _load(self, model_id: str) -> DreaMontagePipeline:
+        """The model, loaded once; another one takes its place."""
+        if model_id not in self._models:
+            import torch
+
+            from dreamontage.generator.models.catalogue import weights_folder
+            from dreamontage.generator.pipeline import DreaMontagePipeline
+
+            self._unload()
+            torch.set_num_threads(_cores())
+            self._models[model_id] = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(self.device)
+        return self._models[model_id]
+
+    def _unload(self) -> None:
+        self._models.clear()
+        gc.collect()
+
+
+def ensure_worker(studio: Studio, device: str = "cpu") -> bool:
+    """Start a worker if jobs wait and none holds the device's lock; returns whether one was started.
+
+    The worker runs in its own session, so that it outlives this process, and logs to worker.log in the studio.
+    """
+    _started[:] = [process for process in _started if process.poll() is None]
+    if not studio.jobs_wait():
+        return False
+    lock = _try_lock(studio, device)
+    if lock is None:
+        return False
+    log_file = studio.folder / LOG_NAME
+    fresh = not log_file.exists() or log_file.stat().st_size > _LOG_BYTES
+    command = [sys.executable, "-P", "-m", "dreamontage.server.worker"]
+    try:
+        with log_file.open("wb" if fresh else "ab") as output:
+            process = subprocess.Popen(
+                [*command, "--studio", str(studio.folder), "--device", device, "--lock", str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=studio.folder,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+    finally:
+        os.close(lock)  # the child's inherited descriptor keeps the lock
+    _started.append(process)
+    return True
+
+
+def run_exclusively(worker: Worker, lock: int | None = None) -> bool:
+    """Run a worker while it holds its device's lock, `lock` if it was inherited; False if another worker holds it.
+
+    SIGTERM and SIGINT make it leave cleanly.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    signal.signal(signal.SIGINT, lambda *_: worker.stop())
+    ran = False
+    while True:
+        held = lock if lock is not None else _try_lock(worker.studio, worker.device)
+        if held is None:
+            return ran
+        lock, ran = None, True
+        worker.run()
+        os.close(held)
+        # A job queued while the lock was still held started no worker: look once more after letting go.
+        if worker.stopping or not worker.studio.jobs_wait():
+            return ran
+
+
+def _try_lock(studio: Studio, device: str) -> int | None:
+    descriptor = os.open(studio.folder / f"worker-{device}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _generator_render() -> Render:
+    from dreamontage.generator.render import render
+
+    return render
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main() -> None:
+    """Run a worker on a studio: python -m dreamontage.server.worker --studio DIR."""
+    parser = argparse.ArgumentParser(prog="dreamontage-worker", description="Renders what is queued in a studio.")
+    parser.add_argument("--studio", type=Path, help="the studio's folder; default: the user's studio")
+    parser.add_argument("--device", default="cpu", help="cpu, or a torch device")
+    parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if arguments.lock is not None:
+        os.set_inheritable(arguments.lock, False)
+    with Studio(arguments.studio) as studio:
+        if not run_exclusively(Worker(studio, device=arguments.device), arguments.lock):
+            log.info("another worker is at work on %s", arguments.device)
+
+
+if __name__ == "__main__":
+    main()
