@@ -66,11 +66,19 @@ def test_empty_slots_hold_zeros_or_what_the_card_calls_empty() -> None:
     assert torch.equal(assemble([StillCondition(2, latents(1, 1))], 4, H, W, empty=grey).cond[:, 3], grey[:, 3])
 
 
-def test_a_guide_fills_only_what_nothing_else_describes() -> None:
-    guide, still = latents(5), latents(1, 1)
-    window = assemble([StillCondition(2, still), GuideCondition(guide)], 5, H, W)
-    assert torch.equal(window.cond[:, [0, 1, 3, 4]], guide[:, [0, 1, 3, 4]])
-    assert torch.equal(window.cond[:, 2], still[:, 0])
+def test_a_guide_fills_only_what_nothing_else_describes_whole() -> None:
+    guide, first, still = latents(5), latents(1, 1), latents(1, 1)
+    window = assemble([StillCondition(0, first), StillCondition(2, still), GuideCondition(guide)], 5, H, W)
+    assert torch.equal(window.cond[:, 1:], guide[:, 1:])
+    assert torch.equal(window.cond[:, 0], first[:, 0])
+
+
+def test_a_still_in_a_guided_slot_is_marked_and_keeps_the_guide_that_passes_through_it() -> None:
+    guide = latents(5)
+    window = assemble([StillCondition(2, latents(1, 1)), GuideCondition(guide)], 5, H, W)
+    assert torch.equal(window.cond[:, 2], guide[:, 2])
+    assert window.mask[:, 2, 0, 0].tolist() == [0, 0, 0, 1]
+    assert not window.fixed[2]
 
 
 def test_a_user_still_in_the_tail_is_not_written_again_but_a_clip_overrides() -> None:

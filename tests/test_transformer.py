@@ -88,3 +88,15 @@ def test_typed_moves_use_the_same_vocabulary_with_an_amount() -> None:
     words = timed_words("slow", Camera(move="zoom", direction="in", amount=2.0, ease="out"), 1, 5)
     assert [(word.word, word.amount) for word in words] == [("zoom", 1), ("in", 1), ("ease_out", 1), ("slow", 0)]
     assert all(word.word in WORDS for word in words)
+
+
+def test_an_untrained_flow_from_the_condition_ends_exactly_at_it() -> None:
+    transformer = NanoTransformer(**TINY, from_condition=True)
+    init_from_scratch(transformer)
+    noisy, cond = torch.randn(1, 16, 3, 4, 4), torch.randn(1, 16, 3, 4, 4)
+    cond[:, :, 2] = 0  # nothing is known here
+    mask = torch.zeros(1, 4, 3, 4, 4)
+    velocity = transformer(torch.cat([noisy, mask, cond], 1), torch.tensor([400.0]), torch.zeros(1, 4, 16)).sample
+    end = noisy - 0.4 * velocity
+    assert (end - cond)[:, :, :2].abs().max() < 1e-5
+    assert not velocity[:, :, 2].any()

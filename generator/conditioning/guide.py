@@ -19,3 +19,4 @@ class GuideCondition:
 
     def write(self, canvas: Canvas) -> None:
         canvas.cond[:] = self.latents
+        canvas.guided = True

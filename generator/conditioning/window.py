@@ -31,9 +31,16 @@ class Canvas:
     mask: Tensor
     fixed: Tensor
     generator: torch.Generator | None = None
+    guided: bool = False
 
     def write(self, slot: int, latent: Tensor, flags: tuple[float, ...], strength: float = 1.0) -> None:
-        """Put one latent [C,h,w] at a slot. Below strength 1 it is mixed with noise and its mask scaled."""
+        """Put one latent [C,h,w] at a slot. Below strength 1 it is mixed with noise and its mask scaled.
+
+        Where a guide is, a slot whose last frame alone is given keeps the guide's latent: the guide passes through that
+        very frame and also says how the three frames before it move.
+        """
+        if self.guided and flags == LAST_FRAME:
+            latent = self.cond[:, slot]
         if strength < 1:
             noise = torch.randn(latent.shape, generator=self.generator).to(latent)
             latent = strength * latent + (1 - strength) * noise

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ __all__ = ["ExplicitRope", "ModelMixin", "NanoTransformer", "grid_positions", "i
 
 LATENT_CHANNELS = 16
 MASK_CHANNELS = 4
+SHORTEST_TIME = 0.02
+"""Below this flow time (of 0..1) a velocity towards a condition is no longer scaled up."""
 IN_CHANNELS = LATENT_CHANNELS + MASK_CHANNELS + LATENT_CHANNELS
 
 
@@ -76,6 +80,9 @@ class NanoTransformer(WanTransformer3DModel):
 
     Input [B,36,T,h,w], timestep [B] or [B,tokens] in 0..1000, prompt tokens [B,N,text_dim]; output: the flow velocity
     [B,16,T,h,w]. Sizes are those of the Wan class of the same name.
+
+    With `from_condition` the flow of every slot that has a condition c of full strength points at it from birth, and the
+    network adds what the condition lacks: velocity = (x_t - c - network) / t. Elsewhere the output is the velocity.
     """
 
     @register_to_config
@@ -93,6 +100,7 @@ class NanoTransformer(WanTransformer3DModel):
         cross_attn_norm: bool = True,
         qk_norm: str | None = "rms_norm_across_heads",
         eps: float = 1e-6,
+        from_condition: bool = False,
     ) -> None:
         super().__init__(
             patch_size=tuple(patch_size),
@@ -109,6 +117,21 @@ class NanoTransformer(WanTransformer3DModel):
             eps=eps,
         )
         self.rope = ExplicitRope(attention_head_dim, patch_size)
+
+    def forward(
+        self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The velocity; arguments and results as in `WanTransformer3DModel.forward`."""
+        result = super().forward(hidden_states, timestep, encoder_hidden_states, *args, **kwargs)
+        if not self.config.from_condition:
+            return result
+        output = result[0].float()
+        noisy, mask, cond = hidden_states.float().split((LATENT_CHANNELS, MASK_CHANNELS, LATENT_CHANNELS), dim=1)
+        time = (timestep.float() / 1000).clamp(min=SHORTEST_TIME).view(-1, 1, 1, 1, 1)
+        known = cond.abs().amax((1, 3, 4), keepdim=True) > 0
+        clean = ((mask == 0) | (mask == 1)).all(1, keepdim=True).all(3, keepdim=True).all(4, keepdim=True)
+        velocity = torch.where(known & clean, (noisy - cond - output) / time, output).to(result[0].dtype)
+        return Transformer2DModelOutput(sample=velocity) if not isinstance(result, tuple) else (velocity, *result[1:])
 
 
 @torch.no_grad()
