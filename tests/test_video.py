@@ -9,12 +9,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from dreamontage.generator.files import replacing, write_whole
 from dreamontage.generator.video import VideoWriter, read_back
 from dreamontage.schemas.errors import RenderFailed, StudioFull
-from numpy.typing import NDArray
 
-COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 120, 40), (30, 60, 220)]
+PURE = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)]
+COLOURS = [*PURE, (128, 128, 128), (200, 120, 40), (30, 60, 220)]
 
 
 def noise(count: int, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
@@ -29,7 +31,9 @@ def write(path: Path, frames: NDArray[np.uint8], fps: int = 24, chunk: int = 5) 
 
 
 @pytest.mark.parametrize(("size", "fps"), [((512, 288), 24), ((144, 256), 30), ((192, 192), 8)])
-def test_a_written_video_reads_back_with_its_count_size_and_fps(tmp_path: Path, size: tuple[int, int], fps: int) -> None:
+def test_a_written_video_reads_back_with_its_count_size_and_fps(
+    tmp_path: Path, size: tuple[int, int], fps: int
+) -> None:
     path = write(tmp_path / "a.mp4", noise(13, *size), fps)
     assert read_back(path) == (13, *size, fps)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]

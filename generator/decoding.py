@@ -1,0 +1,167 @@
+"""Streaming decode of the whole shot, and detail carry-over from the previz (design: one decode stream, flat memory).
+
+Everything is done slot by slot, so that chunks are a matter of delivery only: the pixels do not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamontage.generator.timeline import STRIDE
+
+State = list[Tensor]
+
+AGREE_BELOW = 0.05
+"""Mean difference (scale -1..1) of D(z) and D(E(P)) up to which the previz's detail comes through whole: what denoising
+alone changes where the transformer keeps to the guide."""
+DISAGREE_ABOVE = 0.25
+"""Difference from which the transformer has painted something else and its own pixels stand."""
+SMOOTHING = 1 / 64
+"""Width of the box that smooths the difference, as a share of the picture's longer side; applied twice."""
+
+
+class StreamingAutoencoder(Protocol):
+    """What decoding needs of an autoencoder; `NanoAutoencoder` is one. Its config names latents_mean and latents_std."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, x: Tensor) -> Any:
+        """Video [B,3,1+4m,H,W] in -1..1 to `.latent_dist` over raw latents, each slot by itself."""
+        ...
+
+    def decode_slot(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """One slot of raw latents [B,16,1,h,w] to frames [B,3,1|4,H,W] and the state to pass on."""
+        ...
+
+
+class StreamingDecoder:
+    """One decode stream: normalised latents in order, frames out; memory of one slot.
+
+    `state` (None before slot 0) may be taken at any slot border and given to a new decoder, which goes on bit for bit.
+    """
+
+    def __init__(self, vae: StreamingAutoencoder, state: State | None = None) -> None:
+        self.vae, self.state = vae, state
+        shape = (1, -1, 1, 1, 1)
+        self._mean = torch.tensor(vae.config.latents_mean, device=vae.device, dtype=torch.float32).view(shape)
+        self._std = torch.tensor(vae.config.latents_std, device=vae.device, dtype=torch.float32).view(shape)
+
+    def slots(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decode the next latents [16,n,h,w] (normalised); yields per slot float32 frames [1 or 4,3,H,W] in -1..1."""
+        for index in range(latents.shape[1]):
+            yield self.slot(latents[:, index : index + 1])
+
+    @torch.no_grad()
+    def slot(self, latents: Tensor) -> Tensor:
+        """Decode the next slot [16,1,h,w] to float32 frames [1 (slot 0) or 4,3,H,W] in -1..1."""
+        raw = latents[None].to(self._mean) * self._std + self._mean
+        frames, self.state = self.vae.decode_slot(raw.to(self.vae.dtype), self.state)
+        return frames[0].transpose(0, 1).float()
+
+
+@torch.no_grad()
+def encode_slots(vae: StreamingAutoencoder, video: Tensor, first: bool) -> Tensor:
+    """Normalised latents [16,n,h,w] of the next n slots of a video.
+
+    `video` float [F,3,H,W] in -1..1 holds 1+4(n-1) frames if `first` (it begins with frame 0), else 4n. The encoder has
+    no memory across slots, so that pieces give exactly what the whole would.
+    """
+    if not first:
+        video = torch.cat([video[:1], video])  # stands in for a slot 0, which is dropped again
+    x = video.transpose(0, 1)[None].to(vae.device, vae.dtype)
+    raw: Tensor = vae.encode(x).latent_dist.mode()[0].float()
+    shape = (-1, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean, device=raw.device).view(shape)
+    std = torch.tensor(vae.config.latents_std, device=raw.device).view(shape)
+    latents = (raw - mean) / std
+    return latents if first else latents[:, 1:]
+
+
+def to_tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 [n,H,W,3] to float32 [n,3,H,W] in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(frames: Tensor) -> NDArray[np.uint8]:
+    """Float [n,3,H,W] in -1..1 to uint8 [n,H,W,3], clipped and rounded."""
+    levels = ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels
+
+
+def agreement(painted: Tensor, guide: Tensor) -> Tensor:
+    """How far the transformer's picture D(z) keeps to the decoded guide D(E(P)): [n,3,H,W] twice -> [n,1,H,W] in 0..1.
+
+    A smooth fall over the spatially smoothed mean difference: exactly 1 where both are equal, exactly 0 from
+    DISAGREE_ABOVE on.
+    """
+    difference = (painted - guide).abs().mean(dim=1, keepdim=True)
+    box = 2 * max(1, round(max(difference.shape[-2:]) * SMOOTHING / 2)) + 1
+    for _ in range(2):
+        difference = F.avg_pool2d(difference, box, stride=1, padding=box // 2, count_include_pad=False)
+    share = ((difference - AGREE_BELOW) / (DISAGREE_ABOVE - AGREE_BELOW)).clamp(0, 1)
+    return 1 - share * share * (3 - 2 * share)
+
+
+def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
+    """output = clip(D(z) + m·(P - D(E(P)))), m = confidence · agreement: the previz's own detail where both agree.
+
+    painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1.
+    """
+    m = confidence[:, None] * agreement(painted, guide)
+    return (painted + m * (previz - guide)).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The next delivered frames, uint8 [n,H,W,3], and the same frames of D(E(previz)), the reference of anchors."""
+
+    pixels: NDArray[np.uint8]
+    guide: NDArray[np.uint8]
+
+
+class ShotDecoder:
+    """Decodes a shot with detail carry-over: D(z) and D(E(P)) are streamed in step.
+
+    `carried` False sets m = 0: the delivered frames are D(z) itself.
+    """
+
+    def __init__(self, vae: StreamingAutoencoder, carried: bool = True) -> None:
+        self.vae, self.carried = vae, carried
+        self.painted, self.guide = StreamingDecoder(vae), StreamingDecoder(vae)
+
+    def next(self, latents: Tensor, previz: NDArray[np.uint8], confidence: NDArray[np.float32]) -> Decoded:
+        """The frames of the next slots.
+
+        latents [16,n,h,w] normalised; previz [F,H,W,3] and confidence [F,H,W] cover the same slots.
+        """
+        first = self.guide.state is None
+        target = to_tensor(previz).to(self.vae.device)
+        trust = torch.from_numpy(np.ascontiguousarray(confidence)).to(self.vae.device)
+        encoded = encode_slots(self.vae, target, first)
+        pieces: list[Tensor] = []
+        guides: list[Tensor] = []
+        at = 0
+        for slot in range(latents.shape[1]):
+            painted = self.painted.slot(latents[:, slot : slot + 1])
+            guide = self.guide.slot(encoded[:, slot : slot + 1])
+            here = slice(at, at + (1 if first and slot == 0 else STRIDE))
+            at = here.stop
+            pieces.append(carry_over(painted, guide, target[here], trust[here]) if self.carried else painted)
+            guides.append(guide)
+        return Decoded(to_pixels(torch.cat(pieces)), to_pixels(torch.cat(guides)))
