@@ -1,0 +1,244 @@
+"""Taking media in: any source of the union becomes a probed, private copy in the studio, or one clear error."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from anyio import to_thread
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import DreamontageError, InvalidInput, MediaRejected, NotFound
+from dreamontage.schemas.media import (
+    InlineSource,
+    Media,
+    MediaIdSource,
+    PathSource,
+    Source,
+    VideoFrameSource,
+    VideoPieceSource,
+)
+from dreamontage.schemas.report import Video
+from dreamontage.server.media.child import ask
+from dreamontage.server.media.magic import HEAD_BYTES, byte_cap, container_of
+from dreamontage.server.media.roots import clean_name, open_in_roots
+from dreamontage.server.store import StagedBlob, Studio
+
+MEDIA_ID: Final = re.compile(r"(img|clip)_[0-9a-f]{16}")
+_INLINE_CHARS: Final = limits.MAX_INLINE_BYTES * 4 // 3 + 4096
+"""Base64 text beyond this is not even decoded; the surplus leaves room for line breaks and a data: prefix."""
+_BIGGER: Final = "put the file into a media root and use {path}"
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A staged copy of new bytes that waits to be probed."""
+
+    blob: StagedBlob
+    name: str
+    field: str
+
+
+def take_in(studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent") -> Media:
+    """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
+
+    Blocks for file and child work (`take_in_async` does not). Raises PathRefused, MediaRejected, InvalidInput, NotFound
+    or StudioFull, each naming `field`; nothing is stored then.
+    """
+    return _take_in(studio, [(source, field)], roots, actor)[0]
+
+
+def take_in_all(
+    studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "agent"
+) -> list[Media]:
+    """Media for many sources, in their order: all of them or, when one is refused, none.
+
+    Errors as take_in's, with the source's index from 0 (`sources[2]`).
+    """
+    if not 0 < len(sources) <= limits.MAX_SOURCES_PER_CALL:
+        raise InvalidInput(
+            f"{len(sources)} sources in one call", field=field, allowed=f"1 to {limits.MAX_SOURCES_PER_CALL}"
+        )
+    return _take_in(studio, [(source, f"{field}[{n}]") for n, source in enumerate(sources)], roots, actor)
+
+
+async def take_in_async(
+    studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent"
+) -> Media:
+    """`take_in` without holding up the event loop."""
+    return await to_thread.run_sync(partial(take_in, studio, source, roots, field, actor))
+
+
+async def take_in_all_async(
+    studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "agent"
+) -> list[Media]:
+    """`take_in_all` without holding up the event loop."""
+    return await to_thread.run_sync(partial(take_in_all, studio, sources, roots, field, actor))
+
+
+def _take_in(studio: Studio, sources: Sequence[tuple[Source, str]], roots: Sequence[Path], actor: str) -> list[Media]:
+    with ExitStack() as staged:
+        found: list[Media | _Copy] = []
+        for source, field in sources:
+            with _naming(field):
+                found.append(_known(studio, source) or _copied(studio, source, roots, field, staged))
+        probed = _probed([item for item in found if isinstance(item, _Copy)])
+        # Only when every source has passed is the first one kept.
+        kept = {copy.blob.sha256: studio.add_media(media, copy.blob, actor) for copy, media in probed}
+        return [item if isinstance(item, Media) else kept[item.blob.sha256] for item in found]
+
+
+def _known(studio: Studio, source: Source) -> Media | None:
+    """The media that a source names by its id; None where it names bytes."""
+    if isinstance(source, MediaIdSource):
+        return studio.media(source.media_id)
+    if isinstance(source, str) and MEDIA_ID.fullmatch(source.strip()):
+        return studio.media(source.strip())
+    return None
+
+
+def _copied(studio: Studio, source: Source, roots: Sequence[Path], field: str, staged: ExitStack) -> Media | _Copy:
+    with _bytes_of(studio, source, roots) as (descriptor, name):
+        size = os.fstat(descriptor).st_size
+        with _about(name):
+            if size == 0:
+                raise MediaRejected("is empty (0 bytes)", allowed="a picture or clip")
+            cap = byte_cap(container_of(os.pread(descriptor, HEAD_BYTES, 0)))
+            if size > cap:
+                raise MediaRejected(
+                    f"has {size / 2**20:.0f} MiB",
+                    allowed=f"up to {cap // 2**20} MiB of its kind",
+                    next_call="make it smaller, then add_media again",
+                )
+        studio.require_space(size)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        blob = staged.enter_context(studio.stage(descriptor, cap))
+    return studio.media_by_hash(blob.sha256) or _Copy(blob, name, field)
+
+
+def _probed(copies: Sequence[_Copy]) -> list[tuple[_Copy, Media]]:
+    """Each distinct copy with its media, read by one child process; raises the first fault, naming its source."""
+    distinct = list({copy.blob.sha256: copy for copy in reversed(copies)}.values())[::-1]
+    if not distinct:
+        return []
+    with ExitStack() as opened:
+        files = [opened.enter_context(copy.blob.path.open("rb")) for copy in distinct]
+        replies, fault = ask("probe", {}, [file.fileno() for file in files], items=len(files))
+    if fault:
+        culprit = distinct[len(replies)]
+        with _naming(culprit.field), _about(culprit.name):
+            raise fault
+    return [(copy, _media(copy, reply)) for copy, reply in zip(distinct, replies, strict=True)]
+
+
+def _media(copy: _Copy, probe: dict[str, object]) -> Media:
+    prefix = "img" if probe["kind"] == "still" else "clip"
+    identity = {"id": f"{prefix}_{copy.blob.sha256[:16]}", "sha256": copy.blob.sha256, "bytes": copy.blob.bytes}
+    return Media.model_validate({**probe, **identity, "name": copy.name})
+
+
+@contextmanager
+def _bytes_of(studio: Studio, source: Source, roots: Sequence[Path]) -> Iterator[tuple[int, str]]:
+    """An open descriptor of the source's bytes, and a clean name for them."""
+    if isinstance(source, str | PathSource):
+        descriptor, name = open_in_roots(source if isinstance(source, str) else source.path, roots)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.TemporaryFile(dir=studio.folder) as file:
+        if isinstance(source, InlineSource):
+            file.write(_decoded(source.data))
+            name = f"inline {clean_name(source.mime)}".strip()
+        elif isinstance(source, VideoFrameSource):
+            name = _frame(studio, source, file)
+        elif isinstance(source, VideoPieceSource):
+            name = _piece(studio, source, file)
+        else:
+            raise TypeError(f"no source of bytes: {type(source).__name__}")
+        file.flush()
+        yield file.fileno(), name
+
+
+def _decoded(text: str) -> bytes:
+    bound = f"base64 of at most {limits.MAX_INLINE_BYTES // 1024} KiB decoded"
+    if len(text) > _INLINE_CHARS:
+        raise InvalidInput(f"data has {len(text)} characters", allowed=bound, next_call=_BIGGER)
+    body = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        data = base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput("data is not valid base64", allowed=bound) from error
+    if len(data) > limits.MAX_INLINE_BYTES:
+        raise InvalidInput(f"data has {len(data)} bytes decoded", allowed=bound, next_call=_BIGGER)
+    return data
+
+
+def _frame(studio: Studio, source: VideoFrameSource, output: BinaryIO) -> str:
+    video = studio.video(source.video_id)
+    report = video.report
+    if not 0 <= source.at_s <= report.duration_s:
+        raise InvalidInput(f"at_s {source.at_s:g} is beyond {video.id}", allowed=f"0 to {report.duration_s:g} seconds")
+    index = min(math.floor(source.at_s * report.fps + 1e-6), report.frames - 1)
+    size = [report.width, report.height]
+    room = 4 * report.width * report.height + 65_536
+    arguments = {"video": _mp4(video), "size": size, "fps": report.fps, "index": index}
+    _write("frame", arguments, output, room, items=1)
+    return f"{video.id} at {index / report.fps:.3f} s"
+
+
+def _piece(studio: Studio, source: VideoPieceSource, output: BinaryIO) -> str:
+    video = studio.video(source.video_id)
+    report = video.report
+    first, stop = (math.floor(second * report.fps + 1e-6) for second in (source.from_s, source.to_s))
+    if source.to_s > report.duration_s + 1 / report.fps or stop <= first:
+        raise InvalidInput(
+            f"from_s {source.from_s:g} to_s {source.to_s:g} is no piece of {video.id}",
+            allowed=f"0 <= from_s < to_s <= {report.duration_s:g} seconds, at least one frame (1/{report.fps} s)",
+        )
+    stop = min(stop, report.frames)
+    arguments = {"video": _mp4(video), "fps": report.fps, "first": first, "stop": stop}
+    _write("piece", arguments, output, limits.MAX_CLIP_BYTES, items=1 + (stop - first) // (20 * report.fps))
+    return f"{video.id} from {first / report.fps:.3f} to {stop / report.fps:.3f} s"
+
+
+def _write(task: str, arguments: dict[str, object], output: BinaryIO, room: int, items: int) -> None:
+    fault = ask(task, arguments, output=output.fileno(), output_bytes=room, items=items).fault
+    if fault:
+        with _about("the stored video"):
+            raise fault
+
+
+def _mp4(video: Video) -> str:
+    if not Path(video.path).is_file():
+        raise NotFound(f"the file of {video.id} is gone", next_call="render_segments to make it again")
+    return video.path
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Turn a predicate ("is empty") into a sentence about the named file."""
+    try:
+        yield
+    except MediaRejected as error:
+        raise MediaRejected(f"'{name}' {error.problem}", allowed=error.allowed, next_call=error.next_call) from error
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Let an error name the source it is about."""
+    try:
+        yield
+    except DreamontageError as error:
+        raise type(error)(error.problem, field=field, allowed=error.allowed, next_call=error.next_call) from error
