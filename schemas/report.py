@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .media import MediaKind
+from .models import RenderSettings
 from .montage import Guide, Quality
 from .plan import SeamKind
 
@@ -119,6 +120,9 @@ class VideoSegment(_Frozen):
     seed: int = Field(description="Seed used.")
     recipe: str = Field(description="Hash of everything window-relative that decides it, but seed, tail and held end.")
     fingerprint: str = Field(description="Identity of the take.")
+    settings: RenderSettings = Field(
+        default_factory=lambda: RenderSettings(), description="Settings it was rendered with, where they were named."
+    )
     tail: str | None = Field(None, description="sha256 of the tail latents it continued from.")
     held: str | None = Field(None, description="sha256 of the held end, if its end was held.")
 

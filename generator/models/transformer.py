@@ -100,6 +100,10 @@ class NanoTransformer(WanTransformer3DModel):
         cross_attn_norm: bool = True,
         qk_norm: str | None = "rms_norm_across_heads",
         eps: float = 1e-6,
+        image_dim: int | None = None,
+        added_kv_proj_dim: int | None = None,
+        rope_max_seq_len: int = 1024,
+        pos_embed_seq_len: int | None = None,
         from_condition: bool = False,
     ) -> None:
         super().__init__(
@@ -115,6 +119,10 @@ class NanoTransformer(WanTransformer3DModel):
             cross_attn_norm=cross_attn_norm,
             qk_norm=qk_norm,
             eps=eps,
+            image_dim=image_dim,
+            added_kv_proj_dim=added_kv_proj_dim,
+            rope_max_seq_len=rope_max_seq_len,
+            pos_embed_seq_len=pos_embed_seq_len,
         )
         self.rope = ExplicitRope(attention_head_dim, patch_size)
 

@@ -13,9 +13,19 @@ MOVES: Final = ("hold", "pan", "tilt", "zoom", "dolly", "roll", "orbit", "push_t
 DIRECTIONS: Final = ("left", "right", "up", "down", "in", "out", "cw", "ccw", "forward", "back")
 EASES: Final = ("linear", "ease_in", "ease_out", "ease_in_out")
 SPEEDS: Final = ("slow", "fast", "steady", "still", "sudden", "smooth")
-SCENES: Final = tuple(
-    ["sky", "cloud", "sun", "sunset", "sunrise", "night", "day", "dawn", "star", "moon", "rain", "snow", "fog", "mist", "light", "shadow", "sea", "ocean", "wave", "beach", "lake", "river", "water", "waterfall", "island", "coast", "boat", "mountain", "hill", "valley", "rock", "cliff", "desert", "sand", "canyon", "cave", "forest", "tree", "leaf", "grass", "flower", "field", "meadow", "garden", "city", "street", "house", "building", "tower", "bridge", "road", "wall", "window", "door", "room", "corridor", "car", "train", "person", "face", "hand", "crowd", "animal", "bird", "cat", "dog", "horse", "fish", "red", "orange", "yellow", "green", "blue", "purple", "white", "black", "brown", "grey", "warm", "cold", "bright", "dark", "close", "wide", "aerial", "macro", "walk", "run", "jump", "fly", "turn", "open", "rise", "fall", "spin", "explode", "melt", "morph"]
-)
+SCENES: Final = (
+    "sky", "cloud", "sun", "sunset", "sunrise", "night", "day", "dawn", "star", "moon", "rain", "snow", "fog",
+    "mist", "light", "shadow",
+    "sea", "ocean", "wave", "beach", "lake", "river", "water", "waterfall", "island", "coast", "boat",
+    "mountain", "hill", "valley", "rock", "cliff", "desert", "sand", "canyon", "cave",
+    "forest", "tree", "leaf", "grass", "flower", "field", "meadow", "garden",
+    "city", "street", "house", "building", "tower", "bridge", "road", "wall", "window", "door", "room",
+    "corridor", "car", "train",
+    "person", "face", "hand", "crowd", "animal", "bird", "cat", "dog", "horse", "fish",
+    "red", "orange", "yellow", "green", "blue", "purple", "white", "black", "brown", "grey",
+    "warm", "cold", "bright", "dark", "close", "wide", "aerial", "macro",
+    "walk", "run", "jump", "fly", "turn", "open", "rise", "fall", "spin", "explode", "melt", "morph",
+)  # fmt: skip
 WORDS: Final = MOVES + DIRECTIONS + EASES + SPEEDS + SCENES
 
 _ALIASES: Final = {
@@ -70,7 +80,7 @@ def understood(prompt: str) -> tuple[list[str], list[str]]:
 
 
 def amount_of(camera: Camera) -> float:
-    """A typed move's amount on one scale: view widths, log2 of a zoom factor, quarter turns; 0 where it is left open."""
+    """A typed move's amount on one scale: view widths, log2 of a zoom factor, quarter turns; 0 where none is given."""
     if camera.amount is None:
         return 0.0
     if camera.move in ("zoom", "push_through"):

@@ -1,0 +1,241 @@
+"""What decides a take: recipes, fingerprints, and which segments of a changed montage have to be rendered. No torch.
+
+A recipe is the canonical JSON of everything that decides a segment but its seed, tail and held end. All positions are
+relative to the window, so a stretch that only moved along the timeline keeps its recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from dreamontage.generator.models import catalogue
+from dreamontage.generator.planner import segment_seed
+from dreamontage.generator.previz import Previz, PrevizAnchor
+from dreamontage.generator.windows import previz_beats, window_anchors, window_beats, window_frames, window_slots
+from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.job import RenderRequest
+from dreamontage.schemas.media import Media
+from dreamontage.schemas.models import ModelCard, RenderSettings
+from dreamontage.schemas.montage import Guide, Montage
+from dreamontage.schemas.plan import Plan, Segment
+from dreamontage.schemas.report import Video, VideoSegment
+
+FORMAT = 1
+"""Raised whenever the same recipe would no longer give the same take."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a render does with one segment: reuse `take`, or render it with this seed (and the end of `held_take` held)."""
+
+    segment: Segment
+    action: Literal["render", "reuse"]
+    reason: str
+    seed: int
+    recipe: str
+    settings: RenderSettings = field(default_factory=RenderSettings)
+    take: str | None = None
+    held_take: str | None = None
+
+    @property
+    def hold_end(self) -> bool:
+        """Whether the window's last slots are held at an earlier take's, because what follows is kept."""
+        return self.held_take is not None
+
+
+def resolve_settings(card: ModelCard, settings: RenderSettings, segment: Segment) -> tuple[RenderSettings, Guide]:
+    """A segment's settings over the card's defaults, and its guide mode: the one named for the render, else the plan's."""
+    resolved = settings.over(card.defaults)
+    guide = settings.guide or segment.guide
+    return resolved.model_copy(update={"guide": guide, "t0": resolved.t0 if guide == "follow" else None}), guide
+
+
+def previz_key(media: Media, anchor: Anchor) -> str:
+    """Identity of an anchor's pixels: content, start of the trim, fit, and the focus point where it counts."""
+    focus = anchor.focus if anchor.fit == "cover" else None
+    return json.dumps([media.sha256, anchor.in_s if media.kind == "clip" else 0, anchor.fit, focus])
+
+
+def recipe_of(
+    plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media], card: ModelCard,
+    settings: RenderSettings, weights: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that decides a segment but its seed, tail and held end, as JSON; positions in slots of its window."""
+    resolved, guide = resolve_settings(card, settings, segment)
+    anchors = {anchor.id: anchor for anchor in montage.anchors}
+    conditions = [
+        {
+            "pixels": previz_key(media[inside.anchor.media_id], anchors[inside.anchor.anchor_id]),
+            "slot": inside.slot, "skipped": inside.skipped, "slots": inside.slots, "strength": inside.anchor.strength,
+        }
+        for inside in window_anchors(plan, segment)
+    ]  # fmt: skip
+    beats = [
+        {"start": b.start, "end": b.end, "prompt": b.prompt, "camera": b.camera and b.camera.model_dump(mode="json")}
+        for b in window_beats(montage, segment)
+    ]
+    return {
+        "format": FORMAT,
+        "model": card.id,
+        "weights": weights,
+        "size": [plan.format.width, plan.format.height],
+        "fps": plan.format.fps,
+        "window": [card.window, card.overlap],
+        "slots": window_slots(segment),
+        "seam": segment.seam,
+        "settings": resolved.model_dump(mode="json"),
+        "conditions": conditions,
+        "beats": beats,
+        "guide": [] if guide == "off" else guide_inputs(plan, segment, montage, media),
+    }
+
+
+def guide_inputs(
+    plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media]
+) -> list[dict[str, Any]]:
+    """What decides the previz inside a window, relative to its first frame: gaps with their anchors and camera moves."""
+    anchors = {anchor.id: anchor for anchor in montage.anchors}
+    size = (plan.format.width, plan.format.height)
+    blank = np.zeros((1, 1, 1, 3), np.uint8)
+    placed = [
+        PrevizAnchor(
+            np.broadcast_to(blank, (anchor.frames, 1, 1, 3)),
+            anchor.frame,
+            previz_key(media[anchor.media_id], anchors[anchor.anchor_id]),
+        )
+        for anchor in plan.anchors
+    ]
+    frames = window_frames(segment)
+    previz = Previz(placed, previz_beats(montage), plan.frames, size, plan.format.fps)
+    return previz.inputs(frames.start, frames.stop)
+
+
+def canonical_hash(content: Mapping[str, Any]) -> str:
+    """sha256 of canonical JSON: sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def recipe(
+    plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media], card: ModelCard,
+    settings: RenderSettings, weights: str | None = None,
+) -> str:  # fmt: skip
+    """Hash of `recipe_of`; the weights' hash is looked up where it is not given."""
+    weights = catalogue.weights_hash(card.id) if weights is None else weights
+    return canonical_hash(recipe_of(plan, segment, montage, media, card, settings, weights))
+
+
+def fingerprint(recipe: str, seed: int, dtype: str, tail: str | None, held: str | None) -> str:
+    """Identity of a take: its recipe, seed and number type, and the sha256 of the tail and the held end it met."""
+    return canonical_hash({"recipe": recipe, "seed": seed, "dtype": dtype, "tail": tail, "held": held})
+
+
+def chosen_segments(plan: Plan, request: RenderRequest) -> set[int]:
+    """Segments a request names to be rendered anew: its range of seconds, widened to whole segments; a seed alone: all."""
+    if request.from_s is None and request.to_s is None and request.seed is None:
+        return set()
+    low, high = request.from_s or 0.0, plan.duration_s if request.to_s is None else request.to_s
+    return {s.index for s in plan.segments if s.start_s < high and s.end_s > low}
+
+
+def widened_range(plan: Plan, request: RenderRequest) -> tuple[float, float] | None:
+    """The seconds that the requested range was widened to; None where no range was named."""
+    chosen = [s for s in plan.segments if s.index in chosen_segments(plan, request)]
+    return (chosen[0].start_s, chosen[-1].end_s) if chosen else None
+
+
+def decide(
+    plan: Plan, montage: Montage, media: Mapping[str, Media], card: ModelCard, request: RenderRequest,
+    base: Video | None, *, weights: str | None = None, has_take: Callable[[str], bool] = lambda _: True,
+) -> list[Decision]:  # fmt: skip
+    """What to render and what to keep of `base`, an earlier video of this montage; one decision per segment.
+
+    Segments are matched to the base's by recipe. A matched one is kept with the base's seed and settings, unless the
+    request names its time, or what it continues from changes. `after=hold` (invariant 10) lets a segment that is
+    rendered before a kept one hold its own end at the old take, so that the kept one's tail stays; `after=follow`
+    renders on instead. Quality previz needs no takes: nothing is decided.
+    """
+    if request.quality == "previz":
+        return []
+    weights = catalogue.weights_hash(card.id) if weights is None else weights
+    chosen = chosen_segments(plan, request)
+    named = request.settings != RenderSettings()
+
+    def recipe_with(segment: Segment, settings: RenderSettings) -> str:
+        return recipe(plan, segment, montage, media, card, settings, weights)
+
+    asked = {s.index for s in plan.segments if named and (not chosen or s.index in chosen)}
+    old = base.segments if base is not None and base.quality == request.quality else []
+    whole = [has_take(s.fingerprint) for s in old]
+    inherited = _distinct(s.settings for s in old)
+    agree: list[list[bool]] = []
+    for segment in plan.segments if old else []:
+        options = [(s, recipe_with(segment, s)) for s in ([request.settings] if segment.index in asked else inherited)]
+        agree.append([there and (s.settings, s.recipe) in options for s, there in zip(old, whole, strict=True)])
+    match = _align(agree)
+
+    decisions: list[Decision] = []
+    sources: list[int | None] = []  # the base's segment whose take is kept, None where one is rendered
+    for segment in plan.segments:
+        number = match.get(segment.index)
+        source = old[number] if number is not None else None
+        reason = _why_render(segment, chosen, source, base)
+        if source is not None and number is not None and not reason and segment.seam == "carried":
+            before = sources[-1]
+            if before is None and request.after == "hold" and whole[number - 1]:
+                decisions[-1] = replace(decisions[-1], held_take=old[number - 1].fingerprint)
+            elif before is None or before != number - 1:
+                reason = "what it continues from is rendered anew"
+        if source is not None and not reason:
+            decisions.append(
+                Decision(segment, "reuse", "unchanged", source.seed, source.recipe, source.settings, source.fingerprint)
+            )
+            sources.append(number)
+            continue
+        settings = request.settings if segment.index in asked else source.settings if source else RenderSettings()
+        seed = segment.seed if source is None or segment.index in chosen else source.seed
+        if request.seed is not None and segment.index in chosen:
+            seed = segment_seed(request.seed, str(segment.seed), 0)
+        decisions.append(Decision(segment, "render", reason, seed, recipe_with(segment, settings), settings))
+        sources.append(None)
+    return decisions
+
+
+def _why_render(segment: Segment, chosen: set[int], source: VideoSegment | None, base: Video | None) -> str:
+    if segment.index in chosen:
+        return "asked for"
+    if source is None:
+        return "no earlier take" if base is None else "its part of the timeline changed"
+    return ""
+
+
+def _distinct(settings: Iterable[RenderSettings]) -> list[RenderSettings]:
+    found: list[RenderSettings] = []
+    for item in settings:
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def _align(agree: Sequence[Sequence[bool]]) -> dict[int, int]:
+    """Longest common subsequence of new segments (rows) and old ones (columns) that agree: row -> column."""
+    rows, columns = len(agree), len(agree[0]) if agree else 0
+    best = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for i in reversed(range(rows)):
+        for k in reversed(range(columns)):
+            best[i][k] = best[i + 1][k + 1] + 1 if agree[i][k] else max(best[i + 1][k], best[i][k + 1])
+    match, i, k = {}, 0, 0
+    while i < rows and k < columns:
+        if agree[i][k]:
+            match[i] = k
+            i, k = i + 1, k + 1
+        elif best[i + 1][k] >= best[i][k + 1]:
+            i += 1
+        else:
+            k += 1
+    return match

@@ -1,0 +1,269 @@
+"""Segment-wise auto-regression: the segment loop with tails and held ends, and the assembly of takes.
+
+Source: DreaMontage (https://arxiv.org/abs/2512.21252), made executable with the invariants named in the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dreamontage.generator.conditioning import (
+    ClipCondition,
+    Condition,
+    GuideCondition,
+    HeldEndCondition,
+    StillCondition,
+    TailCondition,
+    assemble,
+)
+from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
+from dreamontage.generator.decoding import StreamingDecoder, encode_slots, to_tensor
+from dreamontage.generator.fingerprint import Decision, fingerprint, resolve_settings
+from dreamontage.generator.models.vocabulary import TimedWord, timed_words
+from dreamontage.generator.previz import Previz, PrevizAnchor
+from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, number_type, sample
+from dreamontage.generator.takes import TakeStore
+from dreamontage.generator.timeline import STRIDE
+from dreamontage.generator.windows import window_anchors, window_beats, window_frames, window_slots
+from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.plan import Plan, Segment
+
+WARM_UP = 6
+"""Slots decoded before a slot whose true frame is wanted; more than the decoder remembers back."""
+GUIDE_CHUNK = 4
+"""Slots of previz that are encoded at a time."""
+DRIFT_LIMIT = 0.02
+"""Drift of a channel's mean or deviation, in standard deviations, that is left alone."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """All that windows are cut from. `anchors` are the plan's anchors in order, as pixels at the plan's size."""
+
+    plan: Plan
+    montage: Montage
+    previz: Previz
+    anchors: Sequence[PrevizAnchor]
+
+
+class Rendered(NamedTuple):
+    """One segment's take: where it is kept, what it met, and whether it was there before."""
+
+    decision: Decision
+    fingerprint: str
+    tail: str | None
+    held: str | None
+    reused: bool
+
+
+class Drift(NamedTuple):
+    """Channel means and deviations [C] over the overlap's slots lo+1 … a−1: of the new window and of the tail."""
+
+    new_mean: Tensor
+    new_std: Tensor
+    tail_mean: Tensor
+    tail_std: Tensor
+
+    @property
+    def largest(self) -> float:
+        """The largest change of a channel's mean or deviation, in the tail's standard deviations."""
+        shift = (self.new_mean - self.tail_mean).abs() / self.tail_std
+        spread = (self.new_std / self.tail_std - 1).abs()
+        return float(torch.maximum(shift, spread).max())
+
+
+def latents_hash(latents: Tensor) -> str:
+    """sha256 of latents' float32 bytes."""
+    return hashlib.sha256(latents.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def last_frame(vae: Any, latents: Tensor) -> Tensor:
+    """The last frame [3,1,H,W] of the last of these slots [C,n,h,w], decoded after its true predecessors."""
+    frames = None
+    for frames in StreamingDecoder(vae).slots(latents):
+        pass
+    assert frames is not None
+    return frames[-1][:, None]
+
+
+def guide_latents(vae: Any, previz: Previz, frames: range) -> Tensor:
+    """The previz of a window's frames as latents [C,n,h,w], made and encoded a few slots at a time."""
+    pieces, start = [], frames.start
+    while start < frames.stop:
+        stop = min(start + STRIDE * GUIDE_CHUNK + (start == frames.start), frames.stop)
+        shown, _ = previz.window(start, stop)
+        pieces.append(encode_slots(vae, to_tensor(shown), first=start == frames.start))
+        start = stop
+    return torch.cat(pieces, dim=1)
+
+
+def tail_condition(vae: Any, before: Tensor, overlap: int) -> TailCondition:
+    """The window's first slots from the latents [C,r,h,w] before it: slot lo as one frame, the rest as they are."""
+    head = last_frame(vae, before[:, : before.shape[1] - overlap + 1])
+    return TailCondition(encode_video(vae, head), before[:, before.shape[1] - overlap + 1 :])
+
+
+def conditions_of(vae: Any, shot: Shot, segment: Segment, device: torch.device) -> list[Condition]:
+    """Stills and clips inside a segment's window, each encoded by itself, at slots of the window."""
+    conditions: list[Condition] = []
+    pixels = {anchor.frame: anchor.frames for anchor in shot.anchors}
+    for inside in window_anchors(shot.plan, segment):
+        frames = pixels[inside.anchor.frame][inside.frames.start : inside.frames.stop]
+        latents = encode_video(vae, pixels_to_tensor(frames, device))
+        kind = ClipCondition if inside.anchor.kind == "clip" else StillCondition
+        conditions.append(kind(inside.slot, latents, inside.anchor.strength))
+    return conditions
+
+
+def words_of(shot: Shot, segment: Segment) -> list[TimedWord]:
+    """The window's prompt words and typed moves, in slots of the window."""
+    return [
+        word
+        for beat in window_beats(shot.montage, segment)
+        for word in timed_words(beat.prompt, beat.camera, beat.start, beat.end)
+    ]
+
+
+def sample_segment(
+    model: Any,
+    shot: Shot,
+    decision: Decision,
+    before: Tensor | None,
+    held: Tensor | None,
+    on_step: StepCallback | None = None,
+) -> Sampled:
+    """Render one window. `before` [C,r,h,w]: latents up to the carried seam; `held` [C,O,h,w]: the end to keep."""
+    segment, vae, device = decision.segment, model.vae, model.device
+    settings, guide_mode = resolve_settings(model.card, decision.settings, segment)
+    conditions = conditions_of(vae, shot, segment, device)
+    if before is not None:
+        conditions.append(tail_condition(vae, before.to(device), model.card.overlap))
+    if held is not None:
+        conditions.append(HeldEndCondition(held.to(device)))
+    guide = None
+    if guide_mode != "off":
+        guide = guide_latents(vae, shot.previz, window_frames(segment)).to(device)
+        conditions.append(GuideCondition(guide))
+    generator = torch.Generator().manual_seed(decision.seed)
+    slots, height, width = window_slots(segment), shot.plan.format.height // 8, shot.plan.format.width // 8
+    window = assemble(
+        conditions, slots, height, width,
+        empty=empty_condition(model, slots, height, width), generator=generator, device=device,
+    )  # fmt: skip
+    sampling = Sampling(
+        steps=settings.steps or 1,
+        guidance=1.0 if settings.guidance is None else settings.guidance,
+        shift=settings.shift or 1.0,
+        t0=1.0 if settings.t0 is None else settings.t0,
+    )
+    negative = timed_words(settings.negative_prompt or "", None, 0, slots)
+    return sample(model, window, words_of(shot, segment), negative, sampling, generator, guide, on_step)
+
+
+def empty_condition(model: Any, slots: int, height: int, width: int) -> Tensor | None:
+    """What a slot without condition holds: nothing (zeros), or the encoding of grey, by the model's card."""
+    if model.card.empty_condition == "zeros":
+        return None
+    return encode_video(model.vae, torch.zeros(3, 4 * slots - 3, 8 * height, 8 * width, device=model.device))
+
+
+def measure_drift(own: Tensor, tail: Tensor) -> Drift:
+    """Compare what the model made of the overlap's slots [C,O-1,h,w] with what was carried over."""
+    return Drift(own.mean((1, 2, 3)), own.std((1, 2, 3)), tail.mean((1, 2, 3)), tail.std((1, 2, 3)))
+
+
+def correct_drift(latents: Tensor, drift: Drift, end: int) -> Tensor:
+    """Undo a seam's drift on new latents [C,n,h,w]: nearly whole at slot 0, fading to identity at slot `end`."""
+    shape = (-1, 1, 1, 1)
+    scale, mean, aim = (
+        value.view(shape) for value in (drift.tail_std / drift.new_std, drift.new_mean, drift.tail_mean)
+    )
+    fade = (1 - torch.arange(1, latents.shape[1] + 1) / (end + 1)).clamp(0, 1).view(1, -1, 1, 1)
+    return latents + fade * ((latents - mean) * scale + aim - latents)
+
+
+def render_segments(
+    model: Any,
+    shot: Shot,
+    decisions: Sequence[Decision],
+    takes: TakeStore,
+    on_step: Callable[[Decision, int, int, Tensor], None] | None = None,
+) -> Iterator[Rendered]:
+    """Render or find the take of every segment, in order; each is saved the moment it is finished.
+
+    Only the last slots of the shot are held in memory. A take that exists already is not rendered again, so the loop
+    resumes where an earlier run stopped. An exception from `on_step` ends the loop between two steps.
+    """
+    recent: Tensor | None = None
+    overlap = model.card.overlap
+    for decision in decisions:
+        segment = decision.segment
+        before = recent if segment.seam == "carried" else None
+        tail = None if before is None else latents_hash(before[:, -overlap:])
+        held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[:, -overlap:]
+        held = None if held_latents is None else latents_hash(held_latents)
+        found = None if decision.take is None else takes.load(decision.take)
+        name = decision.take
+        if found is None or name is None:
+            name = fingerprint(decision.recipe, decision.seed, str(number_type(model.device)), tail, held)
+            found = takes.load(name)
+        reused = found is not None
+        if found is None:
+            report = None if on_step is None else _bind(on_step, decision)
+            result = sample_segment(model, shot, decision, before, held_latents, report)
+            kept = segment.start - segment.window_start
+            info: dict[str, Any] = {"tail": tail, "held": held, "seed": decision.seed}
+            if before is not None and overlap > 1:
+                drift = measure_drift(result.own[:, 1:kept], result.latents[:, 1:kept])
+                info["drift"] = [value.tolist() for value in drift]
+            found = result.latents[:, kept:].float().cpu(), info
+            takes.save(name, *found)
+        recent = found[0] if recent is None else torch.cat([recent, found[0]], dim=1)
+        recent = recent[:, -(overlap + WARM_UP) :]
+        yield Rendered(decision, name, found[1].get("tail"), found[1].get("held"), reused)
+
+
+def assemble_latents(plan: Plan, fingerprints: Sequence[str], takes: TakeStore) -> Iterator[Tensor]:
+    """The whole shot's normalised latents [C,n,h,w], one chunk a segment, in order.
+
+    Drift beyond DRIFT_LIMIT is corrected here and only here: fading out towards the next pinned slot or, at the
+    latest, the slots the next segment continues from. Takes stay as they are.
+    """
+    for segment, name in zip(plan.segments, fingerprints, strict=True):
+        latents, info = _load(takes, name), _info(takes, name)
+        drift = Drift(*(torch.tensor(value) for value in info["drift"])) if info.get("drift") else None
+        if segment.seam == "carried" and drift is not None and drift.largest > DRIFT_LIMIT:
+            latents = correct_drift(latents, drift, _fade_end(plan, segment))
+        yield latents
+
+
+def _fade_end(plan: Plan, segment: Segment) -> int:
+    """Slots of a segment over which a correction may fade out: up to its first pinned slot or the next overlap."""
+    pinned = [max(a.slot, segment.start) for a in plan.anchors if a.strength == 1 and a.last_slot >= segment.start]
+    following = [s for s in plan.segments if s.index == segment.index + 1]
+    overlap = max((s.start - s.window_start for s in following), default=0)
+    return min([segment.stop - overlap, *pinned]) - segment.start
+
+
+def _load(takes: TakeStore, name: str) -> Tensor:
+    found = takes.load(name)
+    assert found is not None, f"take {name} vanished while it was needed"
+    return found[0]
+
+
+def _info(takes: TakeStore, name: str) -> Mapping[str, Any]:
+    found = takes.load(name)
+    assert found is not None
+    return found[1]
+
+
+def _bind(
+    on_step: Callable[[Decision, int, int, Tensor], None], decision: Decision
+) -> Callable[[int, int, Tensor], None]:
+    return lambda step, steps, latents: on_step(decision, step, steps, latents)
