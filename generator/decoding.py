@@ -29,7 +29,7 @@ SMOOTHING = 1 / 64
 
 
 class StreamingAutoencoder(Protocol):
-    """What decoding needs of an autoencoder; `NanoAutoencoder` is one. Its config names latents_mean and latents_std."""
+    """What decoding needs of an autoencoder; `NanoAutoencoder` is one. `config` has latents_mean and latents_std."""
 
     @property
     def config(self) -> Any: ...

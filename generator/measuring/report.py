@@ -1,0 +1,148 @@
+"""From streamed frames to the measured report (definitions in `schemas.report`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamontage.generator.measuring import judge
+from dreamontage.generator.measuring.anchors import AnchorFit, AnchorMeter
+from dreamontage.generator.measuring.notes import notes
+from dreamontage.generator.measuring.pairs import PairMeter
+from dreamontage.generator.timeline import frames_of_slot, slot_of_frame
+from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.plan import Plan, Segment
+from dreamontage.schemas.report import (
+    AnchorReport,
+    CutReport,
+    IntervalReport,
+    Report,
+    SeamReport,
+    SegmentReport,
+    Timing,
+)
+
+Frame = NDArray[np.uint8]
+
+
+class ShotMeter:
+    """Takes the delivered frames one by one and keeps a few numbers of each; `report` judges the whole shot.
+
+    `anchors`: the plan's anchors in order, as (pictures [n,H,W,3], global frame of the first).
+    """
+
+    def __init__(self, plan: Plan, montage: Montage, anchors: Sequence[tuple[Frame, int]]) -> None:
+        self._plan, self._montage = plan, montage
+        self._pairs = PairMeter()
+        self._anchors = AnchorMeter(anchors, plan.frames)
+
+    @property
+    def frames(self) -> int:
+        """Frames measured so far."""
+        return len(self._pairs.curves)
+
+    def add(self, frame: Frame, reference: Frame | None = None) -> None:
+        """The next delivered frame, RGB [H,W,3], and the same frame of D(E(previz)) if there is one."""
+        self._pairs.add(frame)
+        self._anchors.add(frame, reference)
+
+    def report(
+        self,
+        segments: Sequence[SegmentReport],
+        t0: Sequence[float],
+        model: str,
+        rendered: bool,
+        timing: Timing,
+        peak_memory_bytes: int,
+    ) -> Report:
+        """The report of all frames. `t0` per segment of the plan; `rendered` False: the previz was delivered."""
+        plan, fps, curves = self._plan, self._plan.format.fps, self._pairs.curves
+        fits = self._anchors.fits()
+        seams = plan.seams if rendered else []
+        at_seams = [frames_of_slot(seam.slot).start for seam in seams]
+        own = self._frames_that_may_rest()
+        cuts = [cut for cut in judge.cuts(curves, fps) if cut.frame not in self._frames_inside_clips()]
+        anchor_reports = [
+            AnchorReport(
+                label=anchor.label or anchor.anchor_id,
+                kind=anchor.kind,
+                strength=anchor.strength,
+                requested_s=anchor.requested_s,
+                snapped_s=anchor.snapped_s,
+                frame=anchor.frame,
+                psnr_db=round(fit.psnr_db, 2),
+                reference_psnr_db=None if fit.reference_psnr_db is None else round(fit.reference_psnr_db, 2),
+                best_offset_frames=fit.best_offset_frames,
+            )
+            for anchor, fit in zip(plan.anchors, fits, strict=True)
+        ]
+        intervals = self._intervals(fits, t0 if rendered else [])
+        seam_reports = [
+            SeamReport(at_s=seam.at_s, step_ratio=fit.step_ratio, jerk_ratio=fit.jerk_ratio)
+            for seam, fit in zip(seams, judge.seam_fits(curves, at_seams, fps), strict=True)
+        ]
+        cut_reports = [
+            CutReport(at_s=round(cut.frame / fps, 4), score=cut.score, detector=judge.CUT_DETECTOR) for cut in cuts
+        ]
+        return Report(
+            requested_duration_s=plan.requested_duration_s,
+            duration_s=plan.duration_s,
+            fps=fps,
+            frames=len(curves),
+            width=plan.format.width,
+            height=plan.format.height,
+            model=model,
+            seed=self._montage.seed,
+            segments=list(segments),
+            anchors=anchor_reports,
+            intervals=intervals,
+            seams=seam_reports,
+            cuts=cut_reports,
+            notes=notes(
+                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps
+            ),
+            timing=timing,
+            peak_memory_bytes=peak_memory_bytes,
+        )
+
+    def _frames_inside_clips(self) -> set[int]:
+        """Frames of clips but their first: a cut or rest there is the clip's own."""
+        return {frame for anchor in self._plan.anchors for frame in range(anchor.frame + 1, anchor.frame + anchor.frames)}
+
+    def _frames_that_may_rest(self) -> set[int]:
+        """Frames inside clips, and inside beats that ask the camera to hold."""
+        fps = self._plan.format.fps
+        holds = [b for b in self._montage.beats if b.camera is not None and b.camera.move == "hold"]
+        held = {frame for beat in holds for frame in range(round(beat.start_s * fps), round(beat.end_s * fps) + 1)}
+        return held | self._frames_inside_clips()
+
+    def _intervals(self, fits: Sequence[AnchorFit], t0: Sequence[float]) -> list[IntervalReport]:
+        """Before the first anchor, between neighbours, after the last; what is inside a clip is pinned and left out."""
+        plan, fps, frames = self._plan, self._plan.format.fps, self.frames
+        firsts = [anchor.frame for anchor in plan.anchors]
+        lasts = [anchor.frame + anchor.frames - 1 for anchor in plan.anchors]
+        found: list[IntervalReport] = []
+        for at, (start, stop) in enumerate(zip([-1, *lasts], [*firsts, frames], strict=True)):
+            if stop - start < 2:
+                continue
+            around = [fit.gradient for fit in fits[max(0, at - 1) : at + 1]] or [0.0]
+            fit = judge.interval_fit(self._pairs.curves, start, stop, float(np.mean(around)), fps)
+            segment = self._segment_at((start + stop) // 2)
+            found.append(
+                IntervalReport(
+                    start_s=round(max(start, 0) / fps, 4),
+                    end_s=round(min(stop, frames) / fps, 4),
+                    guide=segment.guide,
+                    t0=t0[segment.index] if segment.index < len(t0) else 0.0,
+                    sharpness_vs_anchors=fit.sharpness_vs_anchors,
+                    motion=fit.motion,
+                    static_share=fit.static_share,
+                )
+            )
+        return found
+
+    def _segment_at(self, frame: int) -> Segment:
+        slot = slot_of_frame(min(frame, self._plan.frames - 1))
+        return next(segment for segment in self._plan.segments if segment.start <= slot < segment.stop)
