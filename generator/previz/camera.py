@@ -22,8 +22,8 @@ SCALES = (0.4, 2.5)
 class Solve:
     """Motion that takes picture a onto picture b, in centred pixels of the full size.
 
-    matrix() = twist.matrix() @ residual; `residual` is what a homography adds to the similarity, `flow` [H,W,2] (pixels of a)
-    what moves besides the camera: a(y) looks like b at matrix · (y + flow(y)).
+    `residual` is what a homography adds to the similarity, `flow` [H,W,2] (pixels of a) what moves besides the camera:
+    a(y) looks like b at matrix · (y + flow(y)).
     """
 
     twist: Twist
@@ -51,8 +51,12 @@ def solve(a: Frame, b: Frame) -> Solve | None:
 
 
 def speed(a: Frame, b: Frame, frames: int) -> Twist:
-    """Camera speed per frame of a clip whose frames a and b [H,W,3] lie `frames` apart (dense flow, robust similarity)."""
+    """Camera speed per frame of a clip whose frames a and b [H,W,3] lie `frames` apart; none where nothing fits."""
     small_a, small_b, factor = _grey(a), _grey(b), max(1.0, max(a.shape[:2]) / WORK_SIDE)
+    rigid = _rigid(small_a, small_b)
+    if rigid is not None:
+        return Twist(rigid.twist.spin / frames, rigid.twist.slide * factor / frames)
+    cv2.setRNGSeed(0)
     height, width = small_a.shape
     flow = _dis(small_a, small_b)
     ys, xs = np.mgrid[4:height - 4:8, 4:width - 4:8].reshape(2, -1)
@@ -93,7 +97,9 @@ def _rigid(a: Frame, b: Frame) -> Solve | None:
     if len(start) < MIN_INLIERS:
         return None
     cv2.setRNGSeed(0)
-    similar, inliers = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=2.0, maxIters=3000, confidence=0.999)
+    similar, inliers = cv2.estimateAffinePartial2D(
+        start, end, ransacReprojThreshold=2.0, maxIters=3000, confidence=0.999
+    )
     if similar is None or not SCALES[0] <= abs(complex(similar[0, 0], similar[1, 0])) <= SCALES[1]:
         return None
     count = int(inliers.sum())

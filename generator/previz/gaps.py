@@ -11,15 +11,26 @@ from numpy.typing import NDArray
 
 from dreamontage.generator.previz import travel
 from dreamontage.generator.previz.camera import Solve, solve, speed
-from dreamontage.generator.previz.easing import Slopes, drift, eased, glide, hand_over, smooth
-from dreamontage.generator.previz.moves import PrevizBeat, Size, progress, slopes_of, step
+from dreamontage.generator.previz.easing import (
+    EASES,
+    SOLVED_SLOPES,
+    TRAVEL_SLOPES,
+    Slopes,
+    drift,
+    eased,
+    glide,
+    hand_over,
+    smooth,
+)
+from dreamontage.generator.previz.moves import PrevizBeat, Size, progress, step
 from dreamontage.generator.previz.render import Field, Frame, Picture, grid, magnification, project, ramp, to_bytes
 from dreamontage.generator.previz.twist import Matrix, Twist
 from dreamontage.schemas.montage import Camera
 
 Shown = tuple[Frame, Field]
 
-TRAVEL_S = 2.6
+TRAVEL_S, WHIP_S = 2.6, 0.9
+SHUTTER = (-0.4, -0.2, 0.0, 0.2, 0.4)
 CALM = 0.05
 FEATHER = 0.08
 
@@ -34,7 +45,7 @@ def clip_speed(frames: NDArray[np.uint8], end: bool) -> Twist | None:
 
 
 class Between:
-    """The gap between two anchors: frames 1 … n-1 of a way whose frame 0 is the first's last, n the second's first picture."""
+    """The gap between two anchors: frames 1 … n-1 of a way from the first's end (0) to the second's start (n)."""
 
     def __init__(
         self, a: NDArray[np.uint8], b: NDArray[np.uint8], n: int, camera: Camera | None, fps: int
@@ -43,39 +54,39 @@ class Between:
         self.size: Size = (first.shape[1], first.shape[0])
         self.n, self.fps, self.camera = n, fps, camera
         self.a, self.b = Picture(first), Picture(last)
+        inward, outward = clip_speed(a, end=True), clip_speed(b, end=False)
         self.solved = solve(first, last)
-        self.route = travel.route(camera, self.size)
+        self.route = travel.route(camera, self.size, lean(inward, outward, self.size, fps))
         self.twist = self.solved.twist if self.solved else self.route.twist
-        self.slopes: Slopes = slopes_of(camera)
+        usual = SOLVED_SLOPES if self.solved else TRAVEL_SLOPES
+        self.slopes: Slopes = EASES[camera.ease] if camera is not None else usual
         width = self.size[0]
         pace = self.twist.reach(width) * fps / n
         # A way that is too short for its time, or a travel that would crawl, is carried by a drift of its own.
-        calm = 1 - pace / CALM if self.solved else (n / fps - TRAVEL_S) / 2
-        self.calm = smooth(calm)
-        if self.solved is None and n > TRAVEL_S * fps:
-            self.slopes = (0.0, 0.0)
+        self.whip = camera is not None and camera.move == "whip"
+        longest = (WHIP_S if self.whip else TRAVEL_S) * fps
+        self.calm = smooth(1 - pace / CALM) if self.solved else smooth(2 * n / longest - 1)
+        self.busy = float(n)
+        if self.solved is None and n > longest:
+            self.slopes, self.busy = (0.0, 0.0), longest
         span = float(min(n, fps))
-        inward, outward = clip_speed(a, end=True), clip_speed(b, end=False)
         start, end = self._rate(0), self._rate(n - 1)
         self.enter = (inward - start, span) if inward is not None else None
         self.leave = (outward - end, span) if outward is not None else None
 
     def _rate(self, j: int) -> Twist:
         """Speed of the undisturbed way over one frame from j."""
-        return self.twist * (self._way(j + 1) - self._way(j)) + self._drift(j + 1) - self._drift(j)
+        way = self.twist.rate(self._way(j + 0.5)) * (self._way(j + 1) - self._way(j))
+        return way + self._drift(j + 1) - self._drift(j)
 
     def _way(self, j: float) -> float:
         """Share of the way done at frame j."""
-        u = j / self.n
-        if self.solved is None and self.n > TRAVEL_S * self.fps:
-            half = TRAVEL_S * self.fps / self.n / 2
-            u = min(max((u - 0.5) / (2 * half) + 0.5, 0.0), 1.0)
-        return eased(u, self.slopes)
+        return eased(min(max((j - self.n / 2) / self.busy + 0.5, 0.0), 1.0), self.slopes)
 
     def _drift(self, j: float) -> Twist:
         return drift(j, self.n - j, self.size[0], self.fps) * self.calm
 
-    def _sway(self, j: int) -> Twist:
+    def _sway(self, j: float) -> Twist:
         """Motion on top of the way, none at both ends: the drift and the hand-over of neighbouring clips' speeds."""
         sway = self._drift(j)
         if self.enter is not None:
@@ -86,6 +97,11 @@ class Between:
 
     def frame(self, j: int) -> Shown:
         """Picture [H,W,3] and confidence [H,W] of frame j, 0 < j < n."""
+        if not self.whip or self.twist.reach(self.size[0]) * (self._way(j + 0.5) - self._way(j - 0.5)) < 0.01:
+            return self._at(j)
+        return _exposed([self._at(j + part) for part in SHUTTER])
+
+    def _at(self, j: float) -> Shown:
         s = self._way(j)
         sway = self._sway(j).matrix()
         if self.solved is None:
@@ -93,14 +109,14 @@ class Between:
         return self._matched(self.solved, s, sway)
 
     def _travelled(self, s: float, sway: Matrix) -> Shown:
-        onto_a = sway @ (self.twist * s).matrix()
-        onto_b = sway @ (self.twist * (s - 1)).matrix()
+        onto_a = sway @ self.twist.partly(s)
+        onto_b = onto_a @ np.linalg.inv(self.twist.matrix())
         if s <= 0 or s >= 1:
             picture, onto = (self.a, onto_a) if s <= 0 else (self.b, onto_b)
             shown, inside = picture.view(onto)
             return shown, certainty(inside, onto, self.size)
         (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
-        narrow, wide = travel.shares(self.route, s, grid(self.size, sway), self.size)
+        narrow, wide = travel.shares(self.route, s, sway, self.size)
         sure_a, sure_b = certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size)
         seam = 1 - 2.4 * narrow * (1 - narrow)
         sure = (sure_a * (1 - narrow) + sure_b * narrow) * seam
@@ -108,14 +124,14 @@ class Between:
 
     def _matched(self, found: Solve, s: float, sway: Matrix) -> Shown:
         residual = np.eye(3) * (1 - s) + found.residual * s
-        onto_a = sway @ (self.twist * s).matrix() @ residual
+        onto_a = sway @ self.twist.partly(s) @ residual
         onto_b = onto_a @ np.linalg.inv(found.matrix())
         if found.flow is None:
             (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
         else:
             places = grid(self.size, onto_a)
-            flow = _at(found.flow, places)
-            flow = _at(found.flow, places - np.float32(s) * flow)
+            flow = _values(found.flow, places)
+            flow = _values(found.flow, places - np.float32(s) * flow)
             seen_a, inside_a = self.a.sample(places - np.float32(s) * flow, onto_a)
             ahead = project(places + np.float32(1 - s) * flow, found.matrix())
             seen_b, inside_b = self.b.sample(ahead, onto_b)
@@ -124,15 +140,15 @@ class Between:
         weight_b = _weight(inside_b, onto_b, feather, s, 1 - s)
         share = (weight_b / (weight_a + weight_b))[..., None]
         mixed = to_bytes(seen_a + (seen_b.astype(np.float32) - seen_a) * share)
-        sure_a, sure_b = certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size)
-        return mixed, np.maximum(sure_a, sure_b)
+        sure = np.maximum(certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size))
+        return mixed, np.asarray(sure * _accord(seen_a, seen_b, share[..., 0]), np.float32)
 
 
 class Beyond:
     """The way before the first (`before`) or after the last anchor; without anchors a sky of its own, confidence 0.
 
-    `carry` = speed per frame at the anchor, pointing forward in time. The way depends on the frames between the anchor and
-    the asked one only, never on where the shot ends.
+    `carry` = speed per frame at the anchor, pointing forward in time. The way depends only on the frames between the
+    anchor and the asked one, never on where the shot ends.
     """
 
     def __init__(
@@ -167,18 +183,33 @@ class Beyond:
             busy = 0.0
             if beat is not None and beat.camera is not None:
                 share = progress(beat, low + 1) - progress(beat, low)
+                before = matrix
                 matrix = step(beat.camera, -share if self.before else share, self.size) @ matrix
-                busy = 0.5 if beat.camera.move == "hold" else 0.85
+                busy = 0.5 if beat.camera.move == "hold" else 0.85 * smooth(self._pace(matrix, before) / CALM)
             self._steps.append((matrix, waited + 1 - busy))
         return self._steps[j]
+
+    def _pace(self, now: Matrix, then: Matrix) -> float:
+        """Typical way per second between two transforms, in view widths."""
+        corners = np.array([[x, y, 1] for x in (-0.3, 0.3) for y in (-0.3, 0.3)]) * [*self.size, 1]
+        moved = corners @ (now @ np.linalg.inv(then)).T
+        way = np.linalg.norm(moved[:, :2] / moved[:, 2:] - corners[:, :2], axis=1)
+        return float(way.mean()) / self.size[0] * self.fps
 
     def frame(self, j: int) -> Shown:
         """Picture [H,W,3] and confidence [H,W] of the j-th frame away from the anchor, j >= 1."""
         moved, waited = self._moved(j)
-        onto = drift(waited, math.inf, self.size[0], self.fps).matrix()
+        # An imagined sky has little to see in it, so it has to move faster to be seen moving.
+        onto = drift(waited * (2.5 if self.imagined else 1), math.inf, self.size[0], self.fps).matrix()
         if self.carry is not None:
             onto = onto @ (self.carry * glide(j, self.span)).matrix()
-        onto = onto @ moved
+        beat = self._beat(self.at - j if self.before else self.at + j - 1)
+        if beat is None or beat.camera is None or beat.camera.move != "whip":
+            return self._view(onto @ moved)
+        past = self._moved(j - 1)[0]
+        return _exposed([self._view(onto @ (moved + (past - moved) * (0.4 - part))) for part in SHUTTER])
+
+    def _view(self, onto: Matrix) -> Shown:
         shown, inside = self.picture.view(onto)
         if self.imagined:
             return shown, np.zeros(inside.shape, np.float32)
@@ -186,13 +217,39 @@ class Beyond:
 
 
 def certainty(inside: Field, onto: Matrix, size: Size) -> Field:
-    """Confidence 0..1: 1 where the picture covers the view well, 0 beyond its border, less where it is enlarged a lot."""
+    """Confidence 0..1: 1 where the picture covers the view, 0 beyond its border, less where it is enlarged a lot."""
     edge = np.float32(0.06 * min(size))
     return np.asarray(ramp((inside + edge) / edge) * np.float32(min(1.0, 1.8 / magnification(onto))), np.float32)
 
 
+def _exposed(parts: Sequence[Shown]) -> Shown:
+    """Motion blur: the mean over an open shutter."""
+    shown = np.stack([part[0] for part in parts]).mean(0, dtype=np.float32)
+    sure = np.stack([part[1] for part in parts]).mean(0, dtype=np.float32)
+    return to_bytes(np.asarray(shown)), np.asarray(sure)
+
+
+def lean(inward: Twist | None, outward: Twist | None, size: Size, fps: int) -> complex | None:
+    """The way of the content that neighbouring clips already have, None if they hardly move sideways."""
+    slide = sum((speed.slide for speed in (inward, outward) if speed is not None), 0j)
+    if abs(slide) * fps < 0.1 * size[0]:
+        return None
+    if abs(slide.real) >= abs(slide.imag):
+        return complex(math.copysign(1, slide.real))
+    return 1j * math.copysign(1, slide.imag)
+
+
+def _accord(a: Frame, b: Frame, share: Field) -> Field:
+    """Factor .4..1: lower where both sides show at once and differ."""
+    height, width = share.shape
+    small = cv2.resize(cv2.absdiff(a, b), (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    differ = small.mean(2, dtype=np.float32)
+    differ = cv2.resize(cv2.GaussianBlur(differ, (0, 0), 1.5), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(1 - 2.4 * share * (1 - share) * ramp((differ - np.float32(12)) / np.float32(48)), np.float32)
+
+
 def _weight(inside: Field, onto: Matrix, feather: float, near: float, far: float) -> Field:
-    """Blend weight of one side: near in time, covering, and not enlarged. The feather grows with the distance in time."""
+    """Blend weight of one side: near in time, covering, not enlarged. The feather grows with the distance in time."""
     cover = ramp((inside + 1) / np.float32(max(feather * min(1.0, 3 * far), 1.0)))
     # Far outside both pictures the nearer border wins.
     rest = np.exp(np.minimum(inside, 0) / np.float32(feather)) * np.float32(1e-3) + np.float32(1e-6)
@@ -200,8 +257,9 @@ def _weight(inside: Field, onto: Matrix, feather: float, near: float, far: float
     return np.asarray((cover + rest) * np.float32(near * sharp), np.float32)
 
 
-def _at(field: Field, places: Field) -> Field:
+def _values(field: Field, places: Field) -> Field:
     """A field [H,W,2] at centred places [H,W,2]."""
     height, width = field.shape[:2]
     at = places + np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
-    return np.asarray(cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    values = cv2.remap(field, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(values, np.float32)

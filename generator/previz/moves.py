@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dreamontage.generator.previz.easing import DEFAULT_SLOPES, EASES, Slopes, eased
+from dreamontage.generator.previz.easing import EASES, eased
 from dreamontage.generator.previz.twist import Matrix, Twist
 from dreamontage.schemas.montage import Camera
 
 Size = tuple[int, int]
 
 # What a move means when the beat names no amount: view widths, zoom factor, degrees.
-AMOUNTS = {"pan": 0.5, "tilt": 0.5, "zoom": 1.5, "dolly": 0.4, "roll": 15.0, "orbit": 20.0, "push_through": 2.5, "whip": 1.5}
+AMOUNTS = {
+    "pan": 0.5, "tilt": 0.5, "dolly": 0.4, "whip": 1.5,
+    "zoom": 1.5, "push_through": 2.5, "roll": 15.0, "orbit": 20.0,
+}
 DIRECTIONS = {
     "pan": "right", "whip": "right", "orbit": "right", "tilt": "up",
     "zoom": "in", "dolly": "in", "push_through": "in", "roll": "cw",
@@ -37,11 +40,6 @@ def direction_of(camera: Camera) -> str:
     return camera.direction or DIRECTIONS.get(camera.move, "right")
 
 
-def slopes_of(camera: Camera | None) -> Slopes:
-    """End speeds of the camera's easing, relative to its mean speed."""
-    return DEFAULT_SLOPES if camera is None else EASES[camera.ease]
-
-
 def axis_of(camera: Camera | None) -> complex:
     """Unit direction in which the content goes during a sideways or vertical travel (default: camera to the right)."""
     return CONTENT.get(direction_of(camera), -1 + 0j) if camera is not None else -1 + 0j
@@ -50,12 +48,12 @@ def axis_of(camera: Camera | None) -> complex:
 def step(camera: Camera, share: float, size: Size) -> Matrix:
     """3x3 transform of the view by `share` of the whole move; identity for `hold`.
 
-    Amounts: pan, tilt, dolly and whip in view widths (vertically: view heights; a dolly of a view width enlarges e-fold),
-    zoom and push_through a factor, roll and orbit in degrees (an orbit of a flat picture ends at 60).
+    Amounts: pan, tilt, dolly and whip in view widths (vertically: heights; a dolly of one enlarges e-fold), zoom and
+    push_through a factor, roll and orbit in degrees (an orbit of a flat picture ends at 60).
     """
     if camera.move == "hold":
         return np.eye(3)
-    amount = (camera.amount if camera.amount is not None else AMOUNTS[camera.move])
+    amount = camera.amount if camera.amount is not None else AMOUNTS[camera.move]
     direction = direction_of(camera)
     if direction in ("in", "out"):
         way = amount if camera.move == "dolly" else abs(math.log(amount))
@@ -85,4 +83,4 @@ def progress(beat: PrevizBeat, frame: int) -> float:
     """Share 0..1 of the beat's move that is done at a frame."""
     assert beat.camera is not None
     u = (frame - beat.start) / (beat.end - beat.start)
-    return eased(min(max(u, 0.0), 1.0), slopes_of(beat.camera))
+    return eased(min(max(u, 0.0), 1.0), EASES[beat.camera.ease])

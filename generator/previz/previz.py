@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.generator.previz.camera import solve
-from dreamontage.generator.previz.gaps import Between, Beyond, clip_speed
+from dreamontage.generator.previz.gaps import Between, Beyond, clip_speed, lean
 from dreamontage.generator.previz.moves import PrevizBeat
 from dreamontage.generator.previz.sky import sky
 from dreamontage.generator.previz.travel import route
@@ -42,8 +42,8 @@ class PrevizAnchor:
 class Previz:
     """Previz of one shot of `frames` frames at size (width, height).
 
-    Anchors' own frames come back bit for bit. Everything else is a pure function of the neighbouring anchors and beats, so
-    windows may be cut anywhere; solved gaps are cached, no more than a few at a time.
+    Anchors' own frames come back bit for bit. Everything else is a pure function of the neighbouring anchors and beats,
+    so windows may be cut anywhere; solved gaps are cached, no more than a few at a time.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Previz:
         self._gaps: OrderedDict[int, Between | Beyond] = OrderedDict()
 
     def window(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Frames [start, stop) as [n,H,W,3] and the confidence [n,H,W] in 0..1 that an anchor's pixels stand behind them."""
+        """Frames [start, stop) as [n,H,W,3] and the confidence [n,H,W] 0..1 that an anchor stands behind them."""
         width, height = self.size
         shown = np.empty((stop - start, height, width, 3), np.uint8)
         sure = np.empty((stop - start, height, width), np.float32)
@@ -65,7 +65,7 @@ class Previz:
         return shown, sure
 
     def inputs(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """What decides the frames [start, stop): anchors, gaps and camera moves, positions relative to `start`. JSON-able."""
+        """What decides the frames [start, stop): anchors, gaps, moves; JSON-able, positions relative to `start`."""
         found: list[dict[str, Any]] = []
         frame = start
         while frame < stop:
@@ -122,14 +122,15 @@ class Previz:
     def _onward(self, index: int) -> Twist | None:
         """Speed per frame in which the gap after anchor `index` goes on beyond the first or last still.
 
-        Taken from what the two pictures show and not from how far apart they are pinned, so that moving one of them leaves
-        the far side as it is.
+        Taken from what the two pictures show and not from how far apart they are pinned, so that moving one of them
+        leaves the far side as it is.
         """
         if not 0 <= index < len(self.anchors) - 1:
             return None
         a, b = self.anchors[index], self.anchors[index + 1]
         found = solve(a.frames[-1], b.frames[0])
-        twist = found.twist if found else route(self._camera(a.last, b.frame), self.size).twist
+        going = lean(clip_speed(a.frames, end=True), clip_speed(b.frames, end=False), self.size, self.fps)
+        twist = found.twist if found else route(self._camera(a.last, b.frame), self.size, going).twist
         way = twist * (1 / (2 * self.fps))
         return way * min(1.0, 0.1 / max(twist.reach(self.size[0]), 1e-6))
 

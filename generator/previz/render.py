@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ class Picture:
         self.size = (width, height)
         self.margin = (width // 2, height // 2)
         mx, my = self.margin
-        canvas = cv2.copyMakeBorder(frame, my, my, mx, mx, cv2.BORDER_REFLECT_101)
+        canvas: Frame = np.asarray(cv2.copyMakeBorder(frame, my, my, mx, mx, cv2.BORDER_REFLECT_101), np.uint8)
         xs = np.minimum(np.arange(-mx, width + mx), width - 1 - np.arange(-mx, width + mx)).astype(np.float32)
         ys = np.minimum(np.arange(-my, height + my), height - 1 - np.arange(-my, height + my)).astype(np.float32)
         # Pixels to the nearest border, negative outside: coverage, feather and blur all come from this one map.
@@ -43,11 +45,11 @@ class Picture:
         self.levels: list[Frame] = [canvas, np.asarray(half, np.uint8), np.asarray(quarter, np.uint8)]
 
     def view(self, matrix: Matrix) -> tuple[Frame, Field]:
-        """The view [H,W,3] under a 3x3 transform of centred pixels, and the distance inside the picture [H,W] in its pixels."""
+        """The view [H,W,3] under a 3x3 transform of centred pixels, and how far inside the picture it lies [H,W]."""
         level, to_level = self._level(matrix)
         onto = _centre(self.size, back=True) @ matrix @ np.linalg.inv(to_level)
-        flags = cv2.INTER_CUBIC
-        shown = cv2.warpPerspective(self.levels[level], onto, self.size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        mirror = cv2.BORDER_REFLECT_101
+        shown = cv2.warpPerspective(self.levels[level], onto, self.size, flags=cv2.INTER_CUBIC, borderMode=mirror)
         onto = _centre(self.size, back=True) @ matrix @ np.linalg.inv(self._to_canvas(0))
         inside = cv2.warpPerspective(self.inside, onto, self.size, borderMode=cv2.BORDER_CONSTANT, borderValue=-OUTSIDE)
         return np.asarray(shown, np.uint8), np.asarray(inside, np.float32)
@@ -56,7 +58,8 @@ class Picture:
         """Like view, at given centred points [H,W,2] of the picture; `matrix` only tells the scale."""
         level, to_level = self._level(matrix)
         at = _affine(points, to_level)
-        shown = cv2.remap(self.levels[level], at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        mirror = cv2.BORDER_REFLECT_101
+        shown = cv2.remap(self.levels[level], at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=mirror)
         at = _affine(points, self._to_canvas(0))
         inside = cv2.remap(self.inside, at[..., 0], at[..., 1], cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_CONSTANT, borderValue=-OUTSIDE)
@@ -85,11 +88,11 @@ def grid(size: tuple[int, int], matrix: Matrix) -> Field:
     """Where each pixel of the view lies in centred pixels of the picture [H,W,2]."""
     width, height = size
     back = np.linalg.inv(_centre(size, back=True) @ matrix)
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    ys, xs = np.indices((height, width)).astype(np.float64)
     return project(np.stack([xs, ys], 2), back)
 
 
-def project(points: NDArray[np.floating], matrix: Matrix) -> Field:
+def project(points: NDArray[Any], matrix: Matrix) -> Field:
     """A 3x3 transform of points [H,W,2]."""
     x, y = points[..., 0], points[..., 1]
     w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
@@ -101,9 +104,9 @@ def project(points: NDArray[np.floating], matrix: Matrix) -> Field:
 def soft(x: Frame) -> Field:
     """The low band of a picture [H,W,3]: light and colour without detail."""
     height, width = x.shape[:2]
-    small = cv2.resize(x, (max(width // 8, 4), max(height // 8, 4)), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), max(width, height) / 8 / 16)
-    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    small = cv2.resize(x, (max(width // 8, 4), max(height // 8, 4)), interpolation=cv2.INTER_AREA)
+    low = cv2.GaussianBlur(small.astype(np.float32), (0, 0), max(width, height) / 8 / 16)
+    return np.asarray(cv2.resize(low, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def to_bytes(x: Field) -> Frame:
@@ -114,9 +117,9 @@ def to_bytes(x: Field) -> Frame:
 def _blur(canvas: Frame, sigma: float) -> Field:
     """Gaussian blur at a quarter of the size (sigmas of several pixels only)."""
     height, width = canvas.shape[:2]
-    small = cv2.resize(canvas, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), max(sigma / 4, 0.5), borderType=cv2.BORDER_REFLECT)
-    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    small = cv2.resize(canvas, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    low = cv2.GaussianBlur(small.astype(np.float32), (0, 0), max(sigma / 4, 0.5), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(cv2.resize(low, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _affine(points: Field, matrix: Matrix) -> Field:

@@ -12,13 +12,13 @@ def sky(size: tuple[int, int]) -> Frame:
     """Gradient with soft clouds [H,W,3], the same for every call; `size` = (width, height)."""
     width, height = size
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    top, haze = np.array([70, 110, 170], np.float32), np.array([225, 205, 190], np.float32)
+    top, haze = np.array([55, 95, 160], np.float32), np.array([225, 205, 190], np.float32)
     ground = top + (haze - top) * down
     draw = np.random.default_rng(7)
     clouds = np.zeros((height, width), np.float32)
     for octave in range(5):
         cells = 3 * 2**octave
         noise = draw.random((max(2, cells * 2 * height // width), cells), dtype=np.float32)
-        clouds += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 0.55**octave
-    share = np.clip((clouds / 2.0 - 0.45) * 2.2, 0, 0.8)[..., None]
+        clouds += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 0.62**octave
+    share = np.clip((clouds / 2.0 - 0.42) * 3.5, 0, 0.9)[..., None]
     return to_bytes(np.asarray(ground * (1 - share) + 245 * share, np.float32))

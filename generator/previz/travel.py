@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dreamontage.generator.previz.moves import Size, axis_of, direction_of
-from dreamontage.generator.previz.render import Field, Frame, ramp, soft, to_bytes
-from dreamontage.generator.previz.twist import Twist
+from dreamontage.generator.previz.render import Field, Frame, grid, ramp, soft, to_bytes
+from dreamontage.generator.previz.twist import Matrix, Twist
 from dreamontage.schemas.montage import Camera
 
 OVERLAP = 0.3
@@ -20,20 +20,23 @@ PASS_ZOOM = 2.6
 
 @dataclass(frozen=True)
 class Route:
-    """Where the second picture lies: `twist` takes the first picture onto it. `axis` = way of the content, None when flying in or out."""
+    """Where the second picture lies: `twist` brings it into the view. `axis` = way of the content, None in flight."""
 
     twist: Twist
     axis: complex | None
     inwards: bool = True
 
 
-def route(camera: Camera | None, size: Size) -> Route:
-    """Layout for a beat's move: sideways for pan and whip, nested for zoom and push_through, turned for roll and orbit."""
+def route(camera: Camera | None, size: Size, lean: complex | None = None) -> Route:
+    """Layout for a beat's move: side by side for pan, tilt, whip, nested for zoom and push_through, turned for roll.
+
+    Without a move the content goes on the way it `lean`s already, else to the left.
+    """
     width, height = size
     if camera is not None and direction_of(camera) in ("in", "out"):
         inwards = direction_of(camera) == "in"
         return Route(Twist(complex(math.log(PASS_ZOOM) * (1 if inwards else -1))), None, inwards)
-    axis = axis_of(camera)
+    axis = lean if camera is None and lean is not None else axis_of(camera)
     slide = (1 - OVERLAP) * complex(axis.real * width, axis.imag * height)
     spin = 0j
     if camera is not None and camera.move == "roll":
@@ -41,16 +44,27 @@ def route(camera: Camera | None, size: Size) -> Route:
     return Route(Twist(spin, slide), axis)
 
 
-def shares(way: Route, s: float, places: Field, size: Size) -> tuple[Field, Field]:
+def shares(way: Route, s: float, sway: Matrix, size: Size) -> tuple[Field, Field]:
     """Share 0..1 of the second picture in the view [H,W], narrow (detail) and wide (light and colour).
 
-    `s` = 0..1 of the way, `places` [H,W,2] = centred pixels of the travelling view. All 0 at s = 0, all 1 at s = 1.
+    `s` = 0..1 of the way, `sway` = what moves the travelling view besides. All 0 at s = 0, all 1 at s = 1.
     """
-    width, height = size
-    x, y = places[..., 0] / width, places[..., 1] / height
-    if way.axis is None:
-        return _nested(way, s, x, y)
-    along, across = (x * way.axis.real, y) if way.axis.real else (y * way.axis.imag, x)
+    # Both are smooth: a quarter of the size is enough.
+    small = (size[0] // 4, size[1] // 4)
+    shrink = np.diag([small[0] / size[0], small[1] / size[1], 1.0])
+    places = grid(small, shrink @ sway)
+    x, y = places[..., 0] / np.float32(size[0]), places[..., 1] / np.float32(size[1])
+    narrow, wide = _nested(way, s, x, y) if way.axis is None else _passing(way.axis, s, x, y)
+    return _grown(narrow, size), _grown(wide, size)
+
+
+def _grown(share: Field, size: Size) -> Field:
+    return np.asarray(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _passing(axis: complex, s: float, x: Field, y: Field) -> tuple[Field, Field]:
+    """A wavy seam that crosses the view with the content."""
+    along, across = (x * axis.real, y) if axis.real else (y * axis.imag, x)
     # The second picture follows the content: it enters on the side opposite to the content's way.
     wave = WOBBLE * (np.sin(7.3 * across + 1.1) + 0.6 * np.sin(17.9 * across + 0.4))
     position = -along + wave
@@ -62,8 +76,8 @@ def shares(way: Route, s: float, places: Field, size: Size) -> tuple[Field, Fiel
     return share(NARROW), share(WIDE)
 
 
-def _nested(way: Route, s: float, x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[Field, Field]:
-    """An opening in the middle that grows with the inner picture (inwards), or shrinks onto the outer's place (outwards)."""
+def _nested(way: Route, s: float, x: Field, y: Field) -> tuple[Field, Field]:
+    """An opening in the middle that grows with the inner picture, or shrinks with it on the way out."""
     if not way.inwards:
         narrow, wide = _nested(Route(way.twist, None), 1 - s, x, y)
         return 1 - narrow, 1 - wide
@@ -74,7 +88,7 @@ def _nested(way: Route, s: float, x: NDArray[np.float32], y: NDArray[np.float32]
     def share(softness: float) -> Field:
         blur = softness * 2 * inner
         reach = inner * (1 - softness) if s < 0.7 else 0.0
-        late = max(0.0, (s - 0.7) / 0.3)
+        late = max(0.0, (s - 0.7) / 0.3) ** 1.5
         if s >= 0.7:
             reach = inner * (1 - softness) * (1 - late) + (1.35 + softness) * late
         open_up = min(1.0, s / 0.15)

@@ -36,9 +36,29 @@ class Twist:
 
     def matrix(self) -> Matrix:
         """3x3 matrix of the whole motion in centred pixels."""
+        return _matrix(*self._map())
+
+    def partly(self, s: float) -> Matrix:
+        """3x3 matrix after the share s of a camera's way: its centre goes straight over the picture."""
+        a = cmath.exp(self.spin * s)
+        return _matrix(a, -a * self._target() * s)
+
+    def rate(self, s: float) -> Twist:
+        """Speed of that way at s, seen in the view, per unit of s."""
+        return Twist(self.spin, -cmath.exp(self.spin * s) * self._target())
+
+    def _map(self) -> tuple[complex, complex]:
         a = cmath.exp(self.spin)
-        b = self.slide * ((a - 1) / self.spin if abs(self.spin) > 1e-9 else 1)
-        return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
+        return a, self.slide * ((a - 1) / self.spin if abs(self.spin) > 1e-9 else 1)
+
+    def _target(self) -> complex:
+        """The point of the first picture that the camera ends on."""
+        a, b = self._map()
+        return -b / a
+
+
+def _matrix(a: complex, b: complex) -> Matrix:
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
 
 
 def twist_of(matrix: Matrix) -> Twist:
