@@ -1,0 +1,287 @@
+"""What tools answer: typed structured content, a short text beside it, pictures inline."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated
+
+from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.job import Job, JobState
+from dreamontage.schemas.media import Media, MediaKind
+from dreamontage.schemas.montage import Beat, Montage, Quality
+from dreamontage.schemas.plan import Plan
+from dreamontage.schemas.report import Report, Video
+
+
+class Answer(BaseModel):
+    """Structured content of an answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MediaLine(Answer):
+    id: str
+    kind: MediaKind
+    name: str
+    size: str = Field(description="Pixels.")
+    duration_s: float | None = None
+    fps: float | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, media: Media) -> MediaLine:
+        clip = media.kind == "clip"
+        return cls(
+            id=media.id,
+            kind=media.kind,
+            name=media.name,
+            size=f"{media.width}x{media.height}",
+            duration_s=round(media.duration_s, 3) if clip else None,
+            fps=round(media.fps, 3) if clip else None,
+            note="its sound will be dropped" if media.sound else None,
+        )
+
+
+class MediaAnswer(Answer):
+    media: list[MediaLine]
+
+
+class AnchorLine(Answer):
+    id: str
+    label: str
+    requested_s: float
+    snapped_s: float
+    end_s: float | None = Field(None, description="Last frame of a clip.")
+
+
+class Outlook(Answer):
+    """What a render of this montage would do now."""
+
+    quality: Quality
+    segments_to_render: int
+    segments_reused: int
+    seconds: float = Field(description="Estimated work.")
+    to_render_s: list[list[float]]
+
+
+class PlanAnswer(Answer):
+    montage_id: str
+    revision: int
+    stored: bool = Field(description="False: a what-if.")
+    model: str
+    size: str
+    fps: int
+    requested_duration_s: float
+    duration_s: float
+    anchors: list[AnchorLine]
+    seams_s: list[float]
+    outlook: Outlook
+    warnings: list[str]
+    next: list[str]
+
+
+class EditAnswer(Answer):
+    montage_id: str
+    revision: int
+    duration_s: float
+    anchors: list[AnchorLine]
+    beat_ids: list[str]
+    outlook: Outlook
+    warnings: list[str]
+    next: list[str]
+
+
+_STORED = "id, revision, brief, format, duration_s, model, seed, anchors, beats."
+
+
+class MontageAnswer(Answer):
+    montage: Annotated[
+        Montage,
+        WithJsonSchema(
+            {"type": "object", "description": "id, revision, brief, format, duration_s, model, seed, anchors, beats."}
+        ),
+    ]
+    videos: list[str] = Field(description="Newest first.")
+    changes: list[str] = Field(description="Newest last.")
+
+
+class MontageLine(Answer):
+    montage_id: str
+    revision: int
+    brief: str
+    duration_s: float
+    anchors: int
+    latest_video: str | None = None
+
+
+class MontagesAnswer(Answer):
+    montages: list[MontageLine]
+    more: str | None = Field(None, description="Call for the rest.")
+
+
+class FileLine(Answer):
+    path: str
+    bytes: int
+    sha256: str | None = None
+    duration_s: float | None = None
+    url: str | None = Field(None, description="Expires after an hour.")
+
+
+class PreviewAnswer(Answer):
+    montage_id: str
+    revision: int
+    sheet: FileLine
+    animatic: FileLine | None = None
+    notes: list[str]
+    next: list[str]
+
+
+class JobLine(Answer):
+    job_id: str
+    montage_id: str
+    revision: int
+    quality: Quality
+    state: JobState
+    video_id: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> JobLine:
+        return cls(
+            job_id=job.id,
+            montage_id=job.montage_id,
+            revision=job.revision,
+            quality=job.request.quality,
+            state=job.state,
+            video_id=job.video_id,
+        )
+
+
+class JobAnswer(Answer):
+    job_id: str | None = None
+    state: JobState | None = None
+    stage: str | None = None
+    done: float | None = None
+    total: float | None = None
+    seconds_left: float | None = None
+    check_again_in_s: float | None = None
+    verdict: str | None = None
+    video_id: str | None = None
+    file: FileLine | None = None
+    segments_rendered: int | None = None
+    segments_reused: int | None = None
+    notes: list[str] | None = None
+    error: str | None = None
+    next: list[str] | None = None
+    jobs: list[JobLine] | None = Field(None, description="Without a job_id.")
+
+
+class RenderAnswer(Answer):
+    job_id: str
+    state: JobState
+    montage_id: str
+    revision: int
+    range_s: list[float] = Field(description="Widened to whole segments.")
+    outlook: Outlook
+    check_again_in_s: float
+    notes: list[str]
+    next: list[str]
+
+
+class ModelLine(Answer):
+    id: str
+    title: str
+    licence: str
+    summary: str
+    available: bool
+    settings: list[str]
+    defaults: dict[str, str | float | int | list[str]]
+    loras: list[str]
+    words: list[str]
+
+
+class ModelsAnswer(Answer):
+    models: list[ModelLine]
+
+
+def reply(text: str, structured: Answer, picture: bytes | None = None) -> CallToolResult:
+    """The result of a call: short text, structured content without nulls, one JPEG picture inline."""
+    content: list[ContentBlock] = [TextContent(type="text", text=text)]
+    if picture is not None:
+        assert len(picture) <= limits.MAX_PICTURE_BYTES
+        data = base64.b64encode(picture).decode()
+        content.append(ImageContent(type="image", data=data, mime_type="image/jpeg"))
+    return CallToolResult(content=content, structured_content=structured.model_dump(mode="json", exclude_none=True))
+
+
+def failure(text: str) -> CallToolResult:
+    """An error the agent can read and act on."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def anchor_lines(plan: Plan) -> list[AnchorLine]:
+    """Every anchor with the time asked for and the time it lands on."""
+    fps = plan.format.fps
+    return [
+        AnchorLine(
+            id=a.anchor_id,
+            label=a.label,
+            requested_s=a.requested_s,
+            snapped_s=round(a.snapped_s, 3),
+            end_s=round((a.frame + a.frames - 1) / fps, 3) if a.kind == "clip" else None,
+        )
+        for a in plan.anchors
+    ]
+
+
+def describe_anchors(lines: list[AnchorLine]) -> str:
+    """`a1 lake.jpg 0 s; a2 walk.mp4 3–5.5 s (asked 2.9)`."""
+    texts = []
+    for line in lines:
+        at = f"{line.snapped_s:g}" + (f"–{line.end_s:g}" if line.end_s is not None else "")
+        asked = f" (asked {line.requested_s:g})" if abs(line.requested_s - line.snapped_s) > 5e-4 else ""
+        texts.append(f"{line.id} {line.label} at {at} s{asked}")
+    shown = "; ".join(texts[:12])
+    return shown + (f"; and {len(texts) - 12} more" if len(texts) > 12 else "")
+
+
+def describe_outlook(outlook: Outlook) -> str:
+    """One sentence on what a render would cost."""
+    if outlook.quality == "previz":
+        return f"A previz takes about {outlook.seconds:.0f} s."
+    kept = f", {outlook.segments_reused} reused" if outlook.segments_reused else ""
+    count = outlook.segments_to_render
+    return (
+        f"A {outlook.quality} render would now do {count} segment{'s' * (count != 1)}{kept}, "
+        f"about {outlook.seconds:.0f} s."
+    )
+
+
+def describe_beat(beat: Beat) -> str:
+    """`b1 0–4 s: slow pan left (pan left)`."""
+    camera = f" ({beat.camera.move} {beat.camera.direction or ''})".replace(" )", ")") if beat.camera else ""
+    return f"{beat.id} {beat.start_s:g}–{beat.end_s:g} s: {beat.prompt or '–'}{camera}"
+
+
+def verdict(report: Report) -> str:
+    """One sentence: did it work, and what should be looked at."""
+    pinned = [a for a in report.anchors if a.strength == 1.0]
+    hit = sum(a.best_offset_frames == 0 for a in pinned)
+    worst = max((s.step_ratio for s in report.seams), default=None)
+    parts = [
+        f"One continuous shot of {report.duration_s:.2f} s at {report.width}x{report.height}",
+        f"{hit} of {len(pinned)} pinned anchors exactly on time",
+        f"{len(report.cuts)} suspected cut{'s' * (len(report.cuts) != 1)}" if report.cuts else "no cut found",
+    ]
+    if worst is not None:
+        parts.append(f"largest seam step {worst:.2f} (1 is invisible)")
+    problems = [f"{n.at_s:g} s: {n.what}" for n in report.notes if n.severity == "problem"]
+    return "; ".join(parts) + ("." if not problems else f". Look at {problems[0]}.")
+
+
+def reused(video: Video) -> tuple[int, int]:
+    """How many segments a video rendered and how many it kept."""
+    kept = sum(s.reused for s in video.report.segments)
+    return len(video.report.segments) - kept, kept

@@ -1,0 +1,119 @@
+"""The MCP server: tools, resources and prompts over one studio, for stdio and HTTP alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult
+from pydantic import ValidationError
+
+from dreamontage.schemas.errors import DreamontageError
+
+from .answers import failure
+from .context import App
+from .faults import describe
+from .files import ROUTE, FileLinks
+from .media.roots import media_roots
+from .prompts import add_prompts
+from .resources import add_resources
+from .store import Studio
+from .tools import TOOLS
+from .worker import ensure_worker
+
+log = logging.getLogger(__name__)
+
+INSTRUCTIONS = """\
+Dreamontage makes ONE continuous video shot that passes through pictures and clips pinned on a timeline.
+1. plan_montage(anchors=[paths or media ids], duration_s=...) creates a montage and answers its id, where every anchor \
+lands, and the cost.
+2. preview_montage(montage_id) shows the camera's way in seconds, without the model.
+3. render_segments(montage_id, quality="draft" or "standard") queues a render and answers a job at once.
+4. get_job(job_id, wait_s=45) waits; when done it answers the contact sheet, a measured verdict and the file.
+Change things with add_anchors, update_anchors, remove_anchors and edit_beats; the next render redoes only what \
+changed. A bad stretch: render_segments(from_s, to_s, seed). All times are seconds. Montages, media, jobs and videos \
+are durable and shared: other agents may edit the same montage."""
+
+
+class DreamontageServer(MCPServer[App]):
+    """An MCPServer whose errors teach: one sentence with the field, the value, what is allowed and the next call."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; what an agent can mend comes back as an error result it can read, never as a traceback."""
+        tool = next((tool for tool in TOOLS if tool.name == name), None)
+        if tool is None:
+            return failure(f"There is no tool {name[:64]!r}. Known: {', '.join(tool.name for tool in TOOLS)}.")
+        known = tool.parameters.get("properties", {})
+        if unknown := [key for key in arguments if key not in known]:
+            return failure(
+                f"{unknown[0][:64]}: {name} has no such argument. "
+                f"Allowed: {', '.join(known) or 'none, it takes nothing'}."
+            )
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            return failure(_lesson(name, error.__cause__))
+
+
+def _lesson(name: str, cause: BaseException | None) -> str:
+    if isinstance(cause, DreamontageError):
+        log.info("%s refused: %s", name, cause)
+        return str(cause)
+    if isinstance(cause, ValidationError):
+        return describe(name, cause)
+    log.error("%s broke", name, exc_info=cause)
+    return (
+        f"{name} broke unexpectedly ({type(cause).__name__}); stored montages and jobs are safe, and details are in the "
+        "server's log. Next: repeat the call once, else run `dreamontage doctor`."
+    )
+
+
+def build_server(
+    studio: Studio, *, roots: Sequence[str | Path] = (), start: Path | None = None, links_key: str | None = None
+) -> DreamontageServer:
+    """The server over one studio.
+
+    `roots`: further media roots. `start`: start folder for relative paths. `links_key`: secret from which links to
+    finished files are signed; without it (stdio) answers carry paths only.
+    """
+    links = FileLinks(studio.folder, links_key) if links_key else None
+    app = App(studio, media_roots(studio.inbox, roots, start), links)
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[App]) -> AsyncIterator[App]:
+        await anyio.to_thread.run_sync(ensure_worker, studio)
+        yield app
+
+    server = DreamontageServer(
+        "dreamontage",
+        title="Dreamontage",
+        description="One continuous shot through pictures and clips pinned on a timeline.",
+        instructions=INSTRUCTIONS,
+        version=_version(),
+        tools=list(TOOLS),
+        lifespan=lifespan,
+        subscriptions=False,
+        log_level="WARNING",
+    )
+    add_resources(server, app)
+    add_prompts(server)
+    if links is not None:
+        server.custom_route(ROUTE, methods=["GET", "HEAD"])(links.serve)
+    return server
+
+
+def _version() -> str:
+    try:
+        return version("dreamontage")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

@@ -1,0 +1,61 @@
+"""What every tool call has at hand: the studio, the media roots, the models, and over HTTP a way to link to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp.server.mcpserver import Context
+
+from dreamontage.schemas.media import Media
+from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.montage import Montage
+
+from .answers import FileLine
+from .arguments import SourceForm, source_of
+from .files import FileLinks
+from .store import Studio
+
+
+@dataclass(frozen=True)
+class App:
+    """One open studio behind the tools."""
+
+    studio: Studio
+    roots: tuple[Path, ...]
+    links: FileLinks | None = None
+
+    def media_of(self, montage: Montage) -> dict[str, Media]:
+        """The media a montage pins, by id."""
+        return {i: self.studio.media(i) for i in {a.media_id for a in montage.anchors}}
+
+    def take_in(self, sources: Sequence[str | SourceForm], field: str) -> list[Media]:
+        """Media for every source, taken in where they are new. An error names the source's place in the call."""
+        from .media.ingest import take_in, take_in_all
+
+        if len(sources) == 1:
+            return [take_in(self.studio, source_of(sources[0]), self.roots, field)]
+        return take_in_all(self.studio, [source_of(source) for source in sources], self.roots, field) if sources else []
+
+    def file(self, ctx: Ctx, path: Path, sha256: str | None = None, duration_s: float | None = None) -> FileLine:
+        """Where a finished file is; over HTTP also an expiring link."""
+        request = ctx.request_context.request
+        url = self.links.url(str(request.base_url), path) if self.links and request is not None else None
+        return FileLine(path=str(path), bytes=path.stat().st_size, sha256=sha256, duration_s=duration_s, url=url)
+
+
+Ctx = Context[App, Any]
+
+
+def app_of(ctx: Ctx) -> App:
+    """The app behind a call."""
+    return ctx.request_context.lifespan_context
+
+
+def card_of(montage: Montage) -> ModelCard:
+    """The card of the montage's model. Raises NotFound."""
+    from dreamontage.generator.models.catalogue import card
+
+    return card(montage.model)

@@ -1,0 +1,87 @@
+"""What a render would do now, in segments and seconds, computed without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dreamontage.generator.planner import estimate, plan_montage
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.job import RenderRequest
+from dreamontage.schemas.montage import Montage, Quality
+from dreamontage.schemas.plan import Estimate, Plan
+
+from .answers import Outlook, PlanAnswer, anchor_lines
+from .context import App, card_of
+
+if TYPE_CHECKING:
+    from dreamontage.generator.fingerprint import Decision
+
+
+def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan, list[Decision], Estimate]:
+    """The plan of a montage, what a render would do with each segment, and its cost.
+
+    Raises whatever is wrong with the montage or the request: SlotTaken, InvalidInput, NotFound.
+    """
+    from dreamontage.generator.fingerprint import decide  # brings OpenCV, which the first answer need not wait for
+
+    card = card_of(montage)
+    card.check(request.settings.model_dump(exclude_none=True))
+    media = app.media_of(montage)
+    plan = plan_montage(montage, media, card, request.quality)
+    if request.from_s is not None and request.from_s >= plan.duration_s:
+        raise InvalidInput(
+            f"{request.from_s:g} s lies beyond the end", field="from_s", allowed=f"0 to {plan.duration_s:g}"
+        )
+    if request.from_s is not None and request.to_s is not None and request.to_s <= request.from_s:
+        raise InvalidInput(f"{request.to_s:g} s is not after from_s {request.from_s:g} s", field="to_s")
+    base = app.studio.latest_video(montage.id, request.quality)
+    decisions = decide(
+        plan, montage, media, card, request, base,
+        has_take=lambda fingerprint: (app.studio.takes / f"{fingerprint}.json").is_file(),
+    )  # fmt: skip
+    todo = [d.segment for d in decisions if d.action == "render"]
+    steps = request.settings.over(card.defaults).steps or 1
+    return plan, decisions, estimate(plan, card, request.quality, todo, steps)
+
+
+def outlook_of(quality: Quality, decisions: Sequence[Decision], cost: Estimate) -> Outlook:
+    """The answer's form of a look ahead."""
+    return Outlook(
+        quality=quality,
+        segments_to_render=cost.segments_to_render,
+        segments_reused=cost.segments_reused,
+        seconds=cost.seconds,
+        to_render_s=[
+            [round(d.segment.start_s, 3), round(d.segment.end_s, 3)] for d in decisions if d.action == "render"
+        ],
+    )
+
+
+def usual_quality(app: App, montage_id: str) -> Quality:
+    """The quality of the montage's newest rendered video, else draft."""
+    qualities = (v.quality for v in app.studio.videos(montage_id))
+    return next((q for q in qualities if q != "previz"), "draft")
+
+
+def plan_answer(
+    app: App, montage: Montage, quality: Quality, *,
+    stored: bool = True, notes: Sequence[str] = (), next_calls: Sequence[str] = (),
+) -> PlanAnswer:  # fmt: skip
+    """The plan of a montage as an answer."""
+    plan, decisions, cost = look_ahead(app, montage, RenderRequest(quality=quality))
+    return PlanAnswer(
+        montage_id=montage.id,
+        revision=montage.revision,
+        stored=stored,
+        model=montage.model,
+        size=f"{plan.format.width}x{plan.format.height}",
+        fps=plan.format.fps,
+        requested_duration_s=montage.duration_s,
+        duration_s=round(plan.duration_s, 3),
+        anchors=anchor_lines(plan),
+        seams_s=[round(seam.at_s, 3) for seam in plan.seams],
+        outlook=outlook_of(quality, decisions, cost),
+        warnings=[*notes, *plan.warnings],
+        next=list(next_calls),
+    )

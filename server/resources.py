@@ -1,0 +1,44 @@
+"""Resources: what tools answer can also be read by address. Nothing an agent needs exists only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+
+from dreamontage.schemas.errors import NotFound
+
+from .context import App
+
+if TYPE_CHECKING:
+    from dreamontage.schemas.report import Video
+
+
+def add_resources(server: MCPServer[App], app: App) -> None:
+    """Montages, contact sheets and reports as resources."""
+
+    @server.resource("montage://{montage_id}", title="Montage", mime_type="application/json")
+    def montage(montage_id: str) -> str:
+        """The stored document of a montage."""
+        try:
+            return app.studio.get_montage(montage_id).model_dump_json(indent=1)
+        except NotFound as error:
+            raise ResourceNotFoundError(str(error)) from error
+
+    @server.resource("video://{video_id}/sheet", title="Contact sheet", mime_type="image/jpeg")
+    def sheet(video_id: str) -> bytes:
+        """The contact sheet of a finished video."""
+        return Path(_video(video_id).sheet).read_bytes()
+
+    @server.resource("video://{video_id}/report", title="Report", mime_type="application/json")
+    def report(video_id: str) -> str:
+        """The measured report of a finished video."""
+        return _video(video_id).report.model_dump_json(indent=1)
+
+    def _video(video_id: str) -> Video:
+        try:
+            return app.studio.video(video_id)
+        except NotFound as error:
+            raise ResourceNotFoundError(str(error)) from error

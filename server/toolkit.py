@@ -1,0 +1,95 @@
+"""How tools are declared: title, the four hints, and schemas small enough that the whole list stays under 6k tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import ToolAnnotations
+
+_BOUNDS = {
+    "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum", "maxLength", "minLength", "maxItems", "minItems",
+}  # fmt: skip
+_NOISE_IN = {"title", "examples", "additionalProperties", *_BOUNDS}
+"""Left out of input schemas: an argument beyond its bounds is refused with a sentence that names them."""
+_NOISE_OUT = {*_NOISE_IN, "default", "required", "enum"}
+_DOCUMENTS = {"Montage", "Anchor", "Beat", "Camera", "Format"}
+_SELF_EXPLAINING = {
+    "start_s", "end_s", "move", "ease", "camera", "steps", "guidance", "negative_prompt", "prompt", "loras",
+    "if_revision",
+}  # fmt: skip
+
+
+def tool(
+    title: str,
+    *,
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+    known: Sequence[str] = (),
+) -> Callable[[Callable[..., Any]], Tool]:
+    """Declare a tool: its name is the function's, its description the docstring. No tool reaches out to the world.
+
+    `known`: argument types whose fields an earlier tool of the list has shown already.
+    """
+
+    def declare(function: Callable[..., Any]) -> Tool:
+        hints = ToolAnnotations(
+            read_only_hint=read_only,
+            destructive_hint=destructive,
+            idempotent_hint=idempotent or read_only,
+            open_world_hint=False,
+        )
+        made = Tool.from_function(
+            function,
+            title=title,
+            description=" ".join(inspect.cleandoc(function.__doc__ or "").split()),
+            annotations=hints,
+            structured_output=True,
+        )
+        made.parameters = _terse(
+            compact(made.parameters, _NOISE_IN), {"Beat", "RenderSettings", "WhatIf"}, _SELF_EXPLAINING
+        )
+        made.parameters["additionalProperties"] = False
+        for name in known:
+            made.parameters["$defs"][name].pop("properties")
+        output = made.fn_metadata.output_schema
+        assert output is not None
+        made.fn_metadata.output_schema = _terse(compact(output, _NOISE_OUT), set(output.get("$defs", {})))
+        made.fn_metadata.output_schema.pop("description", None)
+        return made
+
+    return declare
+
+
+def compact(schema: Any, noise: set[str]) -> Any:
+    """A JSON schema without noise: no titles, and `null` left out where a value may simply be missing."""
+    if isinstance(schema, list):
+        return [compact(item, noise) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    small: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            small[key] = {name: compact(item, noise) for name, item in value.items()}
+        elif key == "anyOf" and any(item == {"type": "null"} for item in value):
+            rest = [compact(item, noise) for item in value if item != {"type": "null"}]
+            small |= rest[0] if len(rest) == 1 else {"anyOf": rest}
+        elif key in noise or (key == "default" and not value):
+            continue
+        else:
+            small[key] = compact(value, noise)
+    return small
+
+
+def _terse(schema: dict[str, Any], silent: set[str], self_explaining: set[str] | None = None) -> dict[str, Any]:
+    """Without the descriptions of `silent` definitions and of self-explaining fields (None: those of documents)."""
+    for name, part in schema.get("$defs", {}).items():
+        if name in silent:
+            part.pop("description", None)
+        for field, value in part.get("properties", {}).items():
+            if (name in _DOCUMENTS) if self_explaining is None else (field in self_explaining):
+                value.pop("description", None)
+    return schema

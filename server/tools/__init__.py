@@ -1,0 +1,23 @@
+"""The tools, one file per subject, in the order in which agents meet them."""
+
+from __future__ import annotations
+
+from mcp.server.mcpserver.tools import Tool
+
+from . import anchors, beats, jobs, media, models, planning, preview, render
+
+TOOLS: tuple[Tool, ...] = (
+    planning.plan_montage,
+    planning.get_montage,
+    planning.list_montages,
+    media.add_media,
+    anchors.add_anchors,
+    anchors.update_anchors,
+    anchors.remove_anchors,
+    beats.edit_beats,
+    preview.preview_montage,
+    render.render_segments,
+    jobs.get_job,
+    jobs.cancel_job,
+    models.list_models,
+)

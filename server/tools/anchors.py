@@ -1,0 +1,118 @@
+"""Pin, move and unpin anchors: a list is applied whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.montage import Montage
+
+from .. import edits
+from ..answers import EditAnswer, reply
+from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
+from ..context import App, Ctx, app_of, card_of
+from ..outlook import plan_answer, usual_quality
+from ..toolkit import tool
+from .planning import describe_plan
+
+Ripple = Annotated[bool, Field(description="Shift what is later.")]
+
+
+@tool("Pin anchors", known=["SourceForm"])
+def add_anchors(
+    ctx: Ctx,
+    montage_id: MontageId,
+    anchors: Annotated[list[AnchorSpec], Field(min_length=1, max_length=limits.MAX_SOURCES_PER_CALL)],
+    ripple: Ripple = False,
+    duration_s: Duration | None = None,
+    if_revision: Revision | None = None,
+) -> Annotated[CallToolResult, EditAnswer]:
+    """Pin more pictures or clips. Each at a second, or after an anchor with gap_s, or, without either, evenly after the
+    last anchor. ripple makes room: what is later shifts by the new length plus gap_s. duration_s sets a new duration.
+    Answers the new revision, requested and snapped times and what would now be rendered."""
+    app = app_of(ctx)
+    media = app.take_in([spec.source for spec in anchors], "anchors")
+    new = list(zip(anchors, media, strict=True))
+
+    def change(montage: Montage) -> Montage:
+        return edits.add_anchors(montage, new, app.media_of(montage), ripple=ripple, duration_s=duration_s)
+
+    added = {"media": [m.id for m in media], "ripple": ripple}
+    notes = [f"{m.name or m.id}: its sound is dropped." for m in {m.id: m for m in media}.values() if m.sound]
+    return edited(app, montage_id, "add_anchors", added, change, if_revision, notes)
+
+
+@tool("Change anchors", destructive=True, idempotent=True, known=["SourceForm"])
+def update_anchors(
+    ctx: Ctx,
+    montage_id: MontageId,
+    anchors: Annotated[list[AnchorChange], Field(max_length=limits.MAX_ANCHORS)],
+    ripple: Ripple = False,
+    duration_s: Duration | None = None,
+    if_revision: Revision | None = None,
+) -> Annotated[CallToolResult, EditAnswer]:
+    """Move, swap, trim anchors or give them other media; fields left out stay. All changes count together, so two
+    anchors can swap seconds. ripple shifts what is later by as much as the anchor moved."""
+    app = app_of(ctx)
+    media = [app.take_in([c.source], f"{c.id}.source")[0] if c.source is not None else None for c in anchors]
+    changes = list(zip(anchors, media, strict=True))
+
+    def change(montage: Montage) -> Montage:
+        return edits.update_anchors(montage, changes, app.media_of(montage), ripple=ripple, duration_s=duration_s)
+
+    changed = {"anchors": [c.model_dump(exclude_none=True, exclude={"source"}) for c in anchors], "ripple": ripple}
+    return edited(app, montage_id, "update_anchors", changed, change, if_revision)
+
+
+@tool("Unpin anchors", destructive=True)
+def remove_anchors(
+    ctx: Ctx,
+    montage_id: MontageId,
+    ids: Annotated[list[str], Field(min_length=1, max_length=limits.MAX_ANCHORS)],
+    ripple: Ripple = False,
+    if_revision: Revision | None = None,
+) -> Annotated[CallToolResult, EditAnswer]:
+    """Unpin anchors by id. Their media stay in the studio. ripple also takes out the stretch that led to each."""
+    app = app_of(ctx)
+
+    def change(montage: Montage) -> Montage:
+        return edits.remove_anchors(montage, ids, app.media_of(montage), ripple=ripple)
+
+    return edited(app, montage_id, "remove_anchors", {"ids": ids, "ripple": ripple}, change, if_revision)
+
+
+def edited(
+    app: App,
+    montage_id: str,
+    op: str,
+    args: Mapping[str, Any],
+    change: edits.Change,
+    if_revision: int | None,
+    notes: list[str] | None = None,
+) -> CallToolResult:
+    """Store a change that the planner accepts, and answer with the new plan; otherwise raise and change nothing."""
+    from dreamontage.generator.planner import plan_montage
+
+    def checked(montage: Montage) -> Montage:
+        after = change(montage)
+        plan_montage(after, app.media_of(after), card_of(after))
+        return after
+
+    montage = app.studio.edit_montage(montage_id, op, args, checked, if_revision=if_revision)
+    calls = [f"render_segments(montage_id={montage_id!r})", f"preview_montage(montage_id={montage_id!r})"]
+    plan = plan_answer(app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=calls)
+    answer = EditAnswer(
+        montage_id=plan.montage_id,
+        revision=plan.revision,
+        duration_s=plan.duration_s,
+        anchors=plan.anchors,
+        beat_ids=[beat.id for beat in montage.beats],
+        outlook=plan.outlook,
+        warnings=plan.warnings,
+        next=plan.next,
+    )
+    return reply(describe_plan(plan), answer)

@@ -1,0 +1,138 @@
+"""Wait for renders, list and cancel them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import anyio.to_thread
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.job import Job
+from dreamontage.schemas.report import Video
+
+from ..answers import JobAnswer, JobLine, reply, reused, verdict
+from ..context import App, Ctx, app_of
+from ..store.jobs import FINAL
+from ..toolkit import tool
+from ..worker import ensure_worker
+
+_POLL_S = 0.25
+JobId = Annotated[str, Field(max_length=80, examples=["j_5t0v9e2a"])]
+
+
+@tool("Wait for a render", read_only=True)
+async def get_job(
+    ctx: Ctx,
+    job_id: Annotated[JobId | None, Field(description="Left out: list the jobs.")] = None,
+    wait_s: Annotated[float, Field(ge=0, le=limits.MAX_WAIT_S, allow_inf_nan=False, description="At most 45.")] = 20,
+) -> Annotated[CallToolResult, JobAnswer]:
+    """Wait up to wait_s seconds for a job. Finished: verdict, contact sheet, where the video is, what was reused.
+    Unfinished: how far it is and when to ask again. Jobs outlive clients and servers."""
+    app = app_of(ctx)
+    await anyio.to_thread.run_sync(ensure_worker, app.studio)
+    if job_id is None:
+        return await anyio.to_thread.run_sync(_listed, app)
+    deadline = anyio.current_time() + wait_s
+    told = -1.0
+    while True:
+        job = await anyio.to_thread.run_sync(app.studio.job, job_id)
+        done = job.progress.done
+        if done > told:
+            await ctx.report_progress(done, max(job.progress.total, done), job.progress.stage)
+            told = done
+        left = deadline - anyio.current_time()
+        if job.state in FINAL or left <= 0:
+            return await anyio.to_thread.run_sync(partial(describe_job, app, ctx, job))
+        await anyio.sleep(min(_POLL_S, left))
+
+
+@tool("Cancel a render", destructive=True, idempotent=True)
+def cancel_job(ctx: Ctx, job_id: JobId) -> Annotated[CallToolResult, JobLine]:
+    """Stop a job within one step. Finished segments are kept and reused by the next render."""
+    job = app_of(ctx).studio.cancel(job_id)
+    state = "is being cancelled" if job.state == "running" else f"is {job.state}"
+    return reply(f"{job.id} {state}. Finished segments are kept.", JobLine.of(job))
+
+
+def describe_job(app: App, ctx: Ctx, job: Job) -> CallToolResult:
+    """The answer for one job: final with the video, or how far it is."""
+    if job.state == "done" and job.video_id is not None:
+        return _finished(app, ctx, job, app.studio.video(job.video_id))
+    if job.state in FINAL:
+        again = [f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r})"]
+        text = f"{job.id} {job.state}. {job.error or 'Finished segments are kept.'} Next: {again[0]}."
+        return reply(text, JobAnswer(job_id=job.id, state=job.state, error=job.error, next=again))
+    p = job.progress
+    left = p.seconds_left if p.seconds_left is not None else (job.estimate.seconds if job.estimate else None)
+    check = min(limits.MAX_WAIT_S, max(2.0, round(left or 5.0)))
+    about = f", about {left:.0f} s left" if left is not None else ""
+    share = f" {100 * p.done / max(p.total, 1e-9):.0f} %" if job.state == "running" else ""
+    answer = JobAnswer(
+        job_id=job.id,
+        state=job.state,
+        stage=p.stage,
+        done=round(p.done, 2),
+        total=round(p.total, 2),
+        seconds_left=None if left is None else round(left, 1),
+        check_again_in_s=check,
+    )
+    return reply(f"{job.id} {job.state}: {p.stage}{share}{about}. Ask again in {check:g} s.", answer)
+
+
+def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
+    rendered, kept = reused(video)
+    sentence = verdict(video.report)
+    report = video.report
+    file = app.file(ctx, Path(video.path), video.sha256, round(report.duration_s, 3))
+    if video.delivered and Path(video.delivered).exists():
+        file = file.model_copy(update={"path": video.delivered})
+    notes = [f"{n.at_s:g} s, {n.severity}: {n.what} {n.suggestion}" for n in report.notes[:5]]
+    calls = _next_calls(job, video)
+    answer = JobAnswer(
+        job_id=job.id,
+        state=job.state,
+        verdict=sentence,
+        video_id=video.id,
+        file=file,
+        segments_rendered=rendered,
+        segments_reused=kept,
+        notes=notes,
+        next=calls,
+    )
+    lines = [
+        f"{job.id} done: {sentence}",
+        f"Video {video.id}: {file.url or file.path} ({file.bytes / 1e6:.1f} MB).",
+        f"Segments: {rendered} rendered, {kept} reused." if rendered + kept else "A previz: no model was used.",
+        *notes,
+        "Next: " + " or ".join(calls) + ".",
+    ]
+    return reply("\n".join(lines), answer, Path(video.sheet).read_bytes())
+
+
+def _next_calls(job: Job, video: Video) -> list[str]:
+    """At most three complete calls that make sense now."""
+    calls = []
+    if (
+        spot := next((n for n in video.report.notes if n.severity != "info"), None)
+    ) and job.request.quality != "previz":
+        span = f"from_s={max(0.0, spot.at_s - 0.1):g}, to_s={spot.at_s + 0.1:g}, seed={(job.request.seed or 0) + 1}"
+        calls.append(f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r}, {span})")
+    if job.request.quality != "standard":
+        calls.append(f"render_segments(montage_id={job.montage_id!r}, quality='standard')")
+    calls.append(f"get_montage(montage_id={job.montage_id!r})")
+    return calls[:3]
+
+
+def _listed(app: App) -> CallToolResult:
+    lines = [JobLine.of(job) for job in app.studio.jobs()]
+    text = "\n".join(
+        f"{j.job_id} {j.state}: {j.montage_id} revision {j.revision}, {j.quality}"
+        + (f", {j.video_id}" if j.video_id else "")
+        for j in lines
+    )
+    return reply(text or "No jobs yet; render_segments queues one.", JobAnswer(jobs=lines))

@@ -1,0 +1,39 @@
+"""The models on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mcp.types import CallToolResult
+
+from dreamontage.generator.models.catalogue import cards
+
+from ..answers import ModelLine, ModelsAnswer, reply
+from ..context import Ctx
+from ..toolkit import tool
+
+
+@tool("List models", read_only=True)
+def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
+    """Models with what they are good for, the settings they accept with defaults, and the prompt words they know."""
+    lines = [
+        ModelLine(
+            id=card.id,
+            title=card.title,
+            licence=card.licence,
+            summary=card.summary,
+            available=card.available,
+            settings=card.settings,
+            defaults=card.defaults.model_dump(exclude_none=True),
+            loras=card.loras,
+            words=card.words,
+        )
+        for card in cards().values()
+    ]
+    texts = []
+    for line in lines:
+        defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items())
+        missing = "" if line.available else " (weights not installed)"
+        words = f" Prompt words: {', '.join(line.words)}." if line.words else ""
+        texts.append(f"{line.id}{missing}: {line.summary} Settings: {defaults}.{words}")
+    return reply("\n".join(texts), ModelsAnswer(models=lines))

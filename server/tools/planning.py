@@ -1,0 +1,192 @@
+"""Plan, read and list montages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from dreamontage.generator.models.catalogue import card, cards
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.montage import Aspect, Beat, Format, Montage
+
+from .. import edits
+from ..answers import (
+    MontageAnswer,
+    MontageLine,
+    MontagesAnswer,
+    PlanAnswer,
+    describe_anchors,
+    describe_beat,
+    describe_outlook,
+    reply,
+)
+from ..arguments import AnchorSpec, Duration, MontageId, WhatIf
+from ..context import App, Ctx, app_of
+from ..outlook import plan_answer, usual_quality
+from ..store import new_id
+from ..toolkit import tool
+
+
+@tool("Plan a one-shot montage")
+def plan_montage(
+    ctx: Ctx,
+    montage_id: Annotated[MontageId | None, Field(description="Only to look at a stored montage's plan.")] = None,
+    brief: Annotated[str, Field(max_length=limits.MAX_PROMPT_CHARS)] = "",
+    anchors: Annotated[list[AnchorSpec], Field(max_length=limits.MAX_SOURCES_PER_CALL)] = [],  # noqa: B006
+    beats: Annotated[list[Beat], Field(max_length=limits.MAX_BEATS)] = [],  # noqa: B006
+    duration_s: Duration | None = None,
+    format: Literal["auto", "16:9", "9:16", "1:1"] = "auto",
+    fps: Annotated[int, Field(ge=limits.MIN_FPS, le=limits.MAX_FPS)] = limits.DEFAULT_FPS,
+    model: Annotated[str, Field(max_length=80)] = "auto",
+    seed: Annotated[int, Field(ge=0, le=limits.MAX_SEED)] = 0,
+    what_if: Annotated[WhatIf | None, Field(description="With montage_id: plan under these edits.")] = None,
+) -> Annotated[CallToolResult, PlanAnswer]:
+    """Start here: one continuous video shot that passes through pictures and clips pinned in time. Without montage_id
+    creates a montage and answers its id and plan. Anchors take paths or media ids, e.g.
+    anchors=["/pics/a.jpg", {"source": "/pics/b.mp4", "second": 3}], duration_s=12. Those without a second are placed
+    evenly; without duration_s they are 3 s apart. Beats say what happens in an interval. With montage_id changes
+    nothing and answers the plan of what is stored, or of what_if edits. Then preview_montage shows the camera's way in
+    seconds, render_segments renders, get_job waits; later edits re-render only what they touch."""
+    app = app_of(ctx)
+    if montage_id is not None:
+        if anchors or beats or brief or duration_s is not None:
+            raise InvalidInput(
+                "plan_montage with montage_id changes nothing, so it takes no anchors, beats, brief or duration_s",
+                field="montage_id",
+                allowed="what_if={'add': [...], 'update': [...], 'remove': [...], 'beats': [...], 'duration_s': ...}",
+                next_call=f"add_anchors, update_anchors or edit_beats(montage_id={montage_id!r}, ...) change it",
+            )
+        montage = app.studio.get_montage(montage_id)
+        if what_if is not None:
+            montage = _tried(app, montage, what_if)
+        answer = plan_answer(app, montage, usual_quality(app, montage_id), stored=what_if is None)
+        return reply(describe_plan(answer), answer)
+    if what_if is not None:
+        raise InvalidInput("what_if needs the montage_id of a stored montage", field="what_if")
+    if not anchors:
+        raise InvalidInput(
+            "a new montage needs at least one anchor",
+            field="anchors",
+            allowed="paths or media ids, e.g. anchors=['/pics/a.jpg', '/pics/b.jpg']",
+            next_call="list_montages() shows stored montages",
+        )
+    chosen = _model(model)
+    media = app.take_in([spec.source for spec in anchors], "anchors")
+    aspect: Aspect = _aspect(media[0].width / media[0].height) if format == "auto" else format
+    montage = edits.create(
+        new_id("m"),
+        list(zip(anchors, media, strict=True)),
+        beats,
+        brief=brief,
+        duration_s=duration_s,
+        form=Format.of(aspect, "standard", fps),
+        model=chosen,
+        seed=seed,
+    )
+    notes = [f"{m.name or m.id}: its sound is dropped." for m in {m.id: m for m in media}.values() if m.sound]
+    calls = [f"preview_montage(montage_id={montage.id!r})", f"render_segments(montage_id={montage.id!r})"]
+    answer = plan_answer(app, montage, "draft", notes=notes, next_calls=calls)
+    app.studio.create_montage(montage)
+    return reply(describe_plan(answer), answer)
+
+
+@tool("Read a montage", read_only=True)
+def get_montage(
+    ctx: Ctx,
+    montage_id: MontageId,
+    revision: Annotated[int | None, Field(ge=1, description="An earlier revision.")] = None,
+    since_revision: Annotated[int | None, Field(ge=1, description="List only changes after it.")] = None,
+) -> Annotated[CallToolResult, MontageAnswer]:
+    """The stored document: anchors with their trims, beats, videos made from it, and who changed what lately. For what
+    a render would do, plan_montage(montage_id)."""
+    app = app_of(ctx)
+    montage = app.studio.get_montage(montage_id, revision)
+    since = since_revision if since_revision is not None else max(0, montage.revision - 5)
+    changes = [str(event) for event in app.studio.changes(montage_id, since)]
+    videos = [f"{v.id}: {v.quality}, revision {v.revision}, {v.path}" for v in app.studio.videos(montage_id, 5)]
+    answer = MontageAnswer(montage=montage, videos=videos, changes=changes)
+    media = app.media_of(montage)
+    anchors = "; ".join(f"{a.id} {a.label or media[a.media_id].name} at {a.second:g} s" for a in montage.anchors)
+    beats = "; ".join(map(describe_beat, montage.beats)) or "none"
+    text = (
+        f"{montage.id} revision {montage.revision}: {montage.duration_s:g} s, {montage.format.aspect}, "
+        f"{montage.format.fps} fps, model {montage.model}. Anchors: {anchors}. Beats: {beats}. "
+        f"Videos: {'; '.join(videos) or 'none yet'}. Changes: {'; '.join(changes) or 'none'}."
+    )
+    return reply(text, answer)
+
+
+@tool("List montages", read_only=True)
+def list_montages(
+    ctx: Ctx,
+    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    offset: Annotated[int, Field(ge=0)] = 0,
+) -> Annotated[CallToolResult, MontagesAnswer]:
+    """Stored montages, the last edited first. Montages stay until their studio is deleted."""
+    app = app_of(ctx)
+    found = app.studio.list_montages(limit + 1, offset)
+    lines = []
+    for montage in found[:limit]:
+        newest = app.studio.videos(montage.id, 1)
+        lines.append(
+            MontageLine(
+                montage_id=montage.id,
+                revision=montage.revision,
+                brief=montage.brief[:80],
+                duration_s=montage.duration_s,
+                anchors=len(montage.anchors),
+                latest_video=newest[0].id if newest else None,
+            )
+        )
+    more = f"list_montages(limit={limit}, offset={offset + limit})" if len(found) > limit else None
+    text = "\n".join(
+        f"{m.montage_id} revision {m.revision}: {m.duration_s:g} s, {m.anchors} anchors, {m.brief or 'no brief'}"
+        for m in lines
+    )
+    return reply((text or "No montages yet; plan_montage creates one.") + (f"\nMore: {more}" if more else ""),
+                 MontagesAnswer(montages=lines, more=more))  # fmt: skip
+
+
+def describe_plan(answer: PlanAnswer) -> str:
+    """The plan in a few sentences."""
+    head = f"{answer.montage_id} revision {answer.revision}" + (
+        "" if answer.stored else " under these edits (not stored)"
+    )
+    segments = len(answer.seams_s) + 1
+    return " ".join(
+        [
+            f"{head}: {answer.duration_s:g} s at {answer.fps} fps in {segments} segment{'s' * (segments != 1)}, "
+            f"{answer.model}.",
+            f"Anchors: {describe_anchors(answer.anchors)}.",
+            describe_outlook(answer.outlook),
+            *answer.warnings,
+            *(f"Next: {' or '.join(answer.next)}." for _ in answer.next[:1]),
+        ]
+    )
+
+
+def _tried(app: App, montage: Montage, tried: WhatIf) -> Montage:
+    library = app.media_of(montage)
+    added = app.take_in([spec.source for spec in tried.add], "what_if.add")
+    changed = [app.take_in([c.source], "what_if.update")[0] if c.source else None for c in tried.update]
+    montage = edits.remove_anchors(montage, tried.remove, library, ripple=tried.ripple)
+    montage = edits.update_anchors(
+        montage, list(zip(tried.update, changed, strict=True)), library,
+        ripple=tried.ripple, duration_s=tried.duration_s,
+    )  # fmt: skip
+    library |= {m.id: m for m in [*added, *changed] if m is not None}
+    montage = edits.add_anchors(montage, list(zip(tried.add, added, strict=True)), library, ripple=tried.ripple)
+    return edits.edit_beats(montage, tried.beats, [])
+
+
+def _model(asked: str) -> str:
+    if asked != "auto":
+        return card(asked).id
+    return next(iter(sorted(cards().values(), key=lambda c: not c.available))).id
+
+
+def _aspect(ratio: float) -> Aspect:
+    return "16:9" if ratio > 1.2 else "9:16" if ratio < 0.85 else "1:1"

@@ -1,0 +1,87 @@
+"""Queue renders. The work itself is done by the worker process and outlives this call, this client and this server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import Conflict, InvalidInput
+from dreamontage.schemas.job import After, RenderRequest
+from dreamontage.schemas.models import RenderSettings
+from dreamontage.schemas.montage import Quality
+from dreamontage.schemas.plan import Plan
+
+from ..answers import RenderAnswer, describe_outlook, reply
+from ..arguments import MontageId, Revision, Second
+from ..context import Ctx, app_of
+from ..outlook import look_ahead, outlook_of
+from ..toolkit import tool
+from ..worker import ensure_worker
+
+
+@tool("Render a montage")
+def render_segments(
+    ctx: Ctx,
+    montage_id: MontageId,
+    quality: Quality = "draft",
+    from_s: Annotated[Second | None, Field(description="Render anew from here")] = None,
+    to_s: Annotated[Second | None, Field(description="to here, widened to whole segments.")] = None,
+    seed: Annotated[int | None, Field(ge=0, le=limits.MAX_SEED, description="Another try of that part.")] = None,
+    settings: RenderSettings | None = None,
+    after: Annotated[After, Field(description="What follows that part: keep, or render on.")] = "hold",
+    if_revision: Revision | None = None,
+) -> Annotated[CallToolResult, RenderAnswer]:
+    """Queue a render and answer at once with the job and its estimate; get_job(job_id) waits for the video. Only what
+    has no earlier take is rendered, the rest is reused; from_s and to_s (seconds) render that part anew, e.g. with
+    another seed. quality: previz (seconds, no model), draft (small), standard (full size). The job is pinned to the montage's
+    present revision."""
+    app = app_of(ctx)
+    montage = app.studio.get_montage(montage_id)
+    if if_revision not in (None, montage.revision):
+        raise Conflict(
+            f"{montage_id} is at revision {montage.revision}, not {if_revision}",
+            field="if_revision",
+            next_call=f"get_montage(montage_id={montage_id!r}, since_revision={if_revision})",
+        )
+    if from_s is not None and to_s is not None and to_s <= from_s:
+        raise InvalidInput(
+            f"{to_s:g} s is not after from_s {from_s:g} s", field="to_s", allowed=f"more than {from_s:g}"
+        )
+    request = RenderRequest(
+        quality=quality, from_s=from_s, to_s=to_s, seed=seed, settings=settings or RenderSettings(), after=after
+    )
+    plan, decisions, cost = look_ahead(app, montage, request)
+    range_s, note = widened(plan, request)
+    job = app.studio.enqueue(montage, request, cost)
+    ensure_worker(app.studio)
+    outlook = outlook_of(quality, decisions, cost)
+    check = min(30.0, max(1.0, round(cost.seconds * 0.8)))
+    answer = RenderAnswer(
+        job_id=job.id,
+        state=job.state,
+        montage_id=montage.id,
+        revision=montage.revision,
+        range_s=range_s,
+        outlook=outlook,
+        check_again_in_s=check,
+        notes=[note] if note else [],
+        next=[f"get_job(job_id={job.id!r}, wait_s={limits.MAX_WAIT_S:g})"],
+    )
+    text = f"{job.id} {job.state}: {describe_outlook(outlook)} {note} Next: {answer.next[0]}."
+    return reply(" ".join(text.split()), answer)
+
+
+def widened(plan: Plan, request: RenderRequest) -> tuple[list[float], str]:
+    """The seconds a range was widened to, and a sentence that says so."""
+    from dreamontage.generator.fingerprint import widened_range
+
+    wide = widened_range(plan, request)
+    if wide is None or (request.from_s is None and request.to_s is None):
+        return [0.0, round(plan.duration_s, 3)], ""
+    low, high = (round(t, 3) for t in wide)
+    asked = (request.from_s or 0.0, plan.duration_s if request.to_s is None else request.to_s)
+    note = f"{asked[0]:g}–{asked[1]:g} s was widened to the whole segments {low:g}–{high:g} s."
+    return [low, high], note if (low, high) != asked else ""
