@@ -68,7 +68,7 @@ class Worker:
         self._render = render
         self._models: dict[str, DreaMontagePipeline] = {}
         self._stop = threading.Event()
-        self._beat_at = 0.0
+        self._beat_at, self._doing = 0.0, ""
 
     @property
     def stopping(self) -> bool:
@@ -182,8 +182,8 @@ class Worker:
 
     def _beat(self, doing: str) -> None:
         now = time.monotonic()
-        if now >= self._beat_at:
-            self._beat_at = now + limits.HEARTBEAT_S
+        if now >= self._beat_at or doing != self._doing:
+            self._beat_at, self._doing = now + limits.HEARTBEAT_S, doing
             self.studio.heartbeat(self.id, self.device, os.getpid(), doing)
 
     def _load(self, model_id: str) -> DreaMontagePipeline:
