@@ -22,7 +22,7 @@ SLOT_FRAMES = 4
 """Frames folded into one latent slot (slot 0 holds frame 0 four times)."""
 
 State = list[Tensor]
-"""One tensor [B,h,w,C] for each remembering block: its input at the previous slot. Contiguous, ready for safetensors."""
+"""One contiguous tensor [B,h,w,C] for each remembering block: its input at the previous slot."""
 
 
 def fold_frames(video: Tensor) -> Tensor:
@@ -30,14 +30,16 @@ def fold_frames(video: Tensor) -> Tensor:
     if video.ndim != 5 or video.shape[2] % SLOT_FRAMES != 1:
         raise ValueError(f"expected [B,3,1+4m,H,W], got {tuple(video.shape)}")
     padded = torch.cat([video[:, :, :1].expand(-1, -1, SLOT_FRAMES - 1, -1, -1), video], dim=2)
-    slots = padded.unflatten(2, (-1, SLOT_FRAMES)).permute(2, 0, 3, 1, 4, 5)
-    return slots.flatten(2, 3)
+    batch, colours, frames, height, width = padded.shape
+    slots = padded.view(batch, colours, frames // SLOT_FRAMES, SLOT_FRAMES, height, width)
+    return slots.permute(2, 0, 3, 1, 4, 5).flatten(2, 3)
 
 
 def unfold_frames(slots: Tensor) -> Tensor:
     """Undo `fold_frames`: [T,B,12,H,W] -> [B,3,1+4(T-1),H,W]; slot 0 gives its last frame."""
-    frames = slots.unflatten(2, (SLOT_FRAMES, 3)).permute(1, 3, 0, 2, 4, 5).flatten(2, 3)
-    return frames[:, :, SLOT_FRAMES - 1 :]
+    count, batch, _, height, width = slots.shape
+    frames = slots.reshape(count, batch, SLOT_FRAMES, 3, height, width).permute(1, 3, 0, 2, 4, 5)
+    return frames.flatten(2, 3)[:, :, SLOT_FRAMES - 1 :]
 
 
 class ResidualBlock(nn.Module):
@@ -50,7 +52,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.outer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.outer(F.relu(self.inner(x)))
+        change: Tensor = self.outer(F.relu(self.inner(x)))
+        return x + change
 
 
 class RememberingBlock(ResidualBlock):
@@ -61,10 +64,11 @@ class RememberingBlock(ResidualBlock):
         self.past = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
-        hidden = self.inner(x)
+        hidden: Tensor = self.inner(x)
         if before is not None:
             hidden = hidden + self.past(before)
-        return x + self.outer(F.relu(hidden))
+        change: Tensor = self.outer(F.relu(hidden))
+        return x + change
 
 
 class SlotEncoder(nn.Module):
@@ -81,7 +85,7 @@ class SlotEncoder(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(widths[-1], z_dim, 3, padding=1))
 
     def forward(self, slots: Tensor) -> Tensor:
-        x = self.body(slots.contiguous(memory_format=torch.channels_last))
+        x: Tensor = self.body(slots.contiguous(memory_format=torch.channels_last))
         return self.bound * torch.tanh(x / self.bound)
 
 
@@ -125,16 +129,16 @@ class SlotDecoder(nn.Module):
                 x = layer(x, before)
             else:
                 x = layer(x)
-        return x.unflatten(0, (count, batch))
+        return x.view(count, batch, *x.shape[1:])
 
 
-class NanoAutoencoder(ModelMixin, ConfigMixin):
+class NanoAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Video [B,3,1+4m,H,W] in -1..1 <-> raw latents [B,16,1+m,H/8,W/8]; H and W multiples of 8.
 
     `latents_mean` and `latents_std` (per channel) normalise the raw latents for a transformer: (z - mean) / std.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         widths: Sequence[int] = (48, 96, 160),
@@ -150,11 +154,11 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         scale_factor_spatial: int = 8,
         temperal_downsample: Sequence[bool] = (False, True, True),
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.encoder = SlotEncoder(widths, encoder_blocks, z_dim, bound)
         self.decoder = SlotDecoder(widths, decoder_blocks, decoder_memory, z_dim)
         self.temperal_downsample = list(temperal_downsample)
-        self.to(memory_format=torch.channels_last)
+        self.sigma = sigma
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Encode video [B,3,1+4m,H,W] in -1..1 slot by slot; `.latent_dist` is a Gaussian of fixed sigma, raw scale.
@@ -163,7 +167,7 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         """
         slots = fold_frames(x)
         mean = torch.stack([self.encoder(slot).contiguous() for slot in slots], dim=2)
-        log_variance = torch.full_like(mean, 2 * math.log(self.config.sigma))
+        log_variance = torch.full_like(mean, 2 * math.log(self.sigma))
         posterior = DiagonalGaussianDistribution(torch.cat([mean, log_variance], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
@@ -173,14 +177,15 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         Returns frames [B,3,1 (slot 0) or 4,H,W] in -1..1 and the state to pass with the next slot.
         """
         folded, after = self.decoder.step(z[:, :, 0], state)
-        frames = folded.unflatten(1, (SLOT_FRAMES, 3)).transpose(1, 2).clamp(-1, 1).contiguous()
+        batch, _, height, width = folded.shape
+        frames = folded.reshape(batch, SLOT_FRAMES, 3, height, width).transpose(1, 2).clamp(-1, 1).contiguous()
         return (frames[:, :, -1:].contiguous() if state is None else frames), after
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode raw latents [B,16,T,h,w] to video [B,3,1+4(T-1),H,W] in -1..1: `decode_slot` in a loop."""
         state: State | None = None
         pieces: list[Tensor] = []
-        for slot in z.split(1, dim=2):
+        for slot in torch.split(z, 1, dim=2):
             frames, state = self.decode_slot(slot, state)
             pieces.append(frames)
         sample = torch.cat(pieces, dim=2)
@@ -189,7 +194,8 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
     def encode_folded(self, video: Tensor) -> Tensor:
         """All slots in one pass, for training: [B,3,1+4m,H,W] -> raw latents [T,B,16,h,w]."""
         slots = fold_frames(video)
-        return self.encoder(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
+        z: Tensor = self.encoder(slots.flatten(0, 1))
+        return z.view(*slots.shape[:2], *z.shape[1:])
 
     def decode_folded(self, z: Tensor) -> Tensor:
         """All slots in one pass, unclamped, for training: raw latents [T,B,16,h,w] -> video [B,3,1+4(T-1),H,W]."""

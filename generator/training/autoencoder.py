@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.training.data.batches import ClipMixture
@@ -38,18 +38,19 @@ class AutoencoderTraining:
     encoder_blocks: tuple[int, ...] = (1, 2, 3)
     decoder_blocks: tuple[int, ...] = (2, 3, 3)
     decoder_memory: tuple[int, ...] = (1, 2, 2)
-    muon_lr: float = 2e-3
+    muon_lr: float = 1.5e-3
     adam_lr: float = 1e-3
     warm_up: float = 0.01
     """Share of the run in which the rate rises; the last `tail` share falls linearly to zero."""
-    tail: float = 0.4
+    tail: float = 0.55
     ema: float = 0.998
     batch_slots: int = 18
     frames: tuple[int, ...] = (9, 9, 9, 9, 9, 9, 5, 17)
     crops: tuple[tuple[int, int], ...] = ((128, 128), (96, 160), (96, 192), (160, 96))
     lpips: float = 0.15
     lpips_frames: int = 2
-    latent_penalty: float = 1e-3
+    latent_penalty: float = 1e-2
+    """Weight of the mean square of the latents: at a tenth of it they drifted towards the bound."""
     equivariance: float = 0.3
     """Share of batches whose latents and pixels are turned, zoomed and shifted alike (EQ-VAE)."""
     bf16: bool = True
@@ -107,8 +108,7 @@ class AutoencoderTrainer:
             penalty = z.square().mean()
             if torch.rand(()) < config.equivariance:
                 z, video = moved_alike(z, video)
-            sigma = self.model.config.sigma
-            decoded = self.model.decode_folded(z + sigma * torch.randn_like(z)).float()
+            decoded = self.model.decode_folded(z + self.model.sigma * torch.randn_like(z)).float()
             picks = torch.randperm(video.shape[2])[: config.lpips_frames]
             pairs = [v[:, :, picks].transpose(1, 2).flatten(0, 1) for v in (decoded, video)]
             lpips = self.distance(*pairs).mean()
@@ -152,7 +152,7 @@ class AutoencoderTrainer:
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     @torch.no_grad()
-    def latent_statistics(self, clips: int = 48) -> tuple[list[float], list[float]]:
+    def latent_statistics(self, clips: int = 24) -> tuple[list[float], list[float]]:
         """Mean and deviation of each channel of the averaged model's latents over fresh training clips."""
         seen = []
         for index in range(clips):
@@ -165,9 +165,7 @@ class AutoencoderTrainer:
         """Save the averaged model in half precision with its latent statistics, replacing `folder`."""
         mean, std = self.latent_statistics()
         model = copy.deepcopy(self.average)
-        model.register_to_config(
-            latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std]
-        )
+        model.register_to_config(latents_mean=[round(v, 5) for v in mean], latents_std=[round(v, 5) for v in std])
         temporary = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         model.half().save_pretrained(temporary)
@@ -192,7 +190,7 @@ def moved_alike(z: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
         flat = x.flatten(0, 1)
         grid = F.affine_grid(theta.repeat_interleave(count, 0), list(flat.shape), align_corners=False)
         result = F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False)
-        moved.append(result.unflatten(0, (batch, count)).transpose(0, 1))
+        moved.append(result.view(batch, count, *result.shape[1:]).transpose(0, 1))
     return moved[0], moved[1].permute(1, 2, 0, 3, 4)
 
 
@@ -235,7 +233,8 @@ def train_autoencoder(
             if clips:
                 scores, results = reconstruct(trainer.average, clips, names, trainer.distance)
                 write_sheet(out / "sheet.png", clips, results)
-                _append(out / "held_out.csv", [{"step": trainer.step, "elapsed_s": trainer.elapsed} | mean_scores(scores)])
+                position = {"step": trainer.step, "elapsed_s": trainer.elapsed}
+                _append(out / "held_out.csv", [position | mean_scores(scores)])
             trainer.elapsed += time.perf_counter() - started
             saved_at = trainer.elapsed
     return out / "model"
@@ -256,8 +255,3 @@ def _draw(source: Path, target: Path) -> None:
     with source.open() as file:
         values = np.array([float(row["loss"]) for row in csv.DictReader(file)])
     write_curve(target, values, "autoencoder: loss by step")
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Number of weights."""
-    return sum(p.numel() for p in model.parameters())

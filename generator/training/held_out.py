@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.training.data.camera import camera_clip
-from dreamontage.generator.training.data.pictures import Picture, Pixels
+from dreamontage.generator.training.data.pictures import Picture, Pixels, Source, load_pictures
 from dreamontage.generator.training.perceptual import PerceptualDistance
 
 
@@ -27,6 +28,29 @@ class Reconstruction:
     lpips: float
     still_psnr_db: float
     still_lpips: float
+
+
+MVTB = (
+    "eiffel-1.png",
+    "church.jpg",
+    "parks.png",
+    "rocks2-l.png",
+    "lab-scene.png",
+    "flowers1.png",
+    "notre-dame.png",
+    "street.png",
+)
+"""Files of PyPI `mvtb-data==1.6.1`, reserved for evaluation."""
+DEMO_MEDIA = Path(__file__).parents[1] / "media" / "demo"
+
+
+def held_out_pictures() -> list[Picture]:
+    """The demo's four photographs, and those of `mvtb-data` if that package is installed; never trained on."""
+    paths = sorted(DEMO_MEDIA.glob("*.jpg"))
+    spec = importlib.util.find_spec("mvtbdata")
+    for package in (spec.submodule_search_locations or ()) if spec else ():
+        paths += [Path(package) / "images" / name for name in MVTB]
+    return load_pictures(Source(path, "own", "evaluation only") for path in paths)
 
 
 def as_video(clip: Pixels) -> Tensor:

@@ -18,7 +18,8 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    result: Tensor = (x if wide else x.T).to(matrix.dtype)
+    return result
 
 
 class Muon(Optimizer):

@@ -29,7 +29,7 @@ class PerceptualDistance(nn.Module):
         self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
         self.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
-        self.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.requires_grad_(False)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Unit-length feature maps after each of the five ReLUs."""

@@ -57,7 +57,7 @@ def similarity(height: int, width: int, centre: NDArray[np.float64], scale: floa
     """The view [3,3] of an output of height x width around `centre`, `scale` picture pixels each, rolled in radians."""
     cos, sin = scale * np.cos(roll), scale * np.sin(roll)
     matrix = np.array([[cos, -sin, centre[0]], [sin, cos, centre[1]], [0, 0, 1]])
-    return matrix @ np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1.0]])
+    return np.asarray(matrix @ np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1.0]]))
 
 
 def perspective(height: int, width: int, yaw: float, pitch: float) -> Matrices:
@@ -85,7 +85,7 @@ def _look(picture: Picture, view: Matrices, height: int, width: int) -> Pixels:
         frame = cv2.warpAffine(source, matrix[:2], size, flags=flags, borderMode=border)
     else:
         frame = cv2.warpPerspective(source, matrix, size, flags=flags, borderMode=border)
-    return frame.astype(np.uint8)
+    return np.asarray(frame, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,8 @@ def camera_shot(
     tilt = rng.normal(0, 0.05) if rng.random() < 0.5 else 0.0
     views = []
     for s in eased(ease, frames):
-        view = similarity(
-            height, width, middle + reach * (s - 0.5), scale * float(np.exp(path.zoom * s)), tilt + path.roll * (s - 0.5)
-        )
+        zoomed, rolled = scale * float(np.exp(path.zoom * s)), tilt + path.roll * (s - 0.5)
+        view = similarity(height, width, middle + reach * (s - 0.5), zoomed, rolled)
         if path.yaw or path.pitch:
             view = view @ perspective(height, width, path.yaw * (s - 0.5), path.pitch * (s - 0.5))
             view = view / view[2, 2]
@@ -169,7 +168,8 @@ def camera_clip(
 def _view_of(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Pixels:
     """A still view of a picture that fills height x width."""
     shot = camera_shot(rng, picture.size, 1, height, width, "hold")
-    return render_views(picture, shot.views, height, width)[0]
+    view: Pixels = render_views(picture, shot.views, height, width)[0]
+    return view
 
 
 def world_canvas(first: Pixels, second: Pixels, direction: str, overlap: float) -> Pixels:

@@ -20,15 +20,16 @@ def spectrum_noise(rng: np.random.Generator, height: int, width: int, slope: flo
     fx = np.fft.rfftfreq(width)[None, :]
     radius = np.maximum(np.hypot(fy, fx), 1 / max(height, width))
     wave = np.fft.rfft2(rng.standard_normal((height, width))) * radius**-slope
-    noise = np.fft.irfft2(wave, s=(height, width))
-    return ((noise - noise.mean()) / (noise.std() + 1e-6)).astype(np.float32)
+    noise: Floats = np.fft.irfft2(wave, s=(height, width)).astype(np.float32)
+    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6), np.float32)
 
 
 def palette(rng: np.random.Generator, count: int) -> Floats:
     """Harmonic colours [count, 3] in 0..1: few hues, mostly muted, all lightnesses."""
     hues = (rng.uniform(0, 180) + rng.choice([0, 12, 90, 150], count) + rng.normal(0, 8, count)) % 180
     hsv = np.stack([hues, 255 * rng.beta(1.6, 2.2, count), 255 * rng.beta(1.6, 1.3, count)], axis=-1)
-    return (cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0] / 255).astype(np.float32)
+    rgb = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
+    return np.asarray(rgb, np.float32) / np.float32(255)
 
 
 def natural_texture(rng: np.random.Generator, height: int, width: int) -> Floats:
@@ -101,13 +102,13 @@ def lettering(rng: np.random.Generator, height: int, width: int) -> Floats:
                 cv2.line(image, (x, y), end, ink, thick, cv2.LINE_AA)
             case _:
                 cv2.circle(image, (x, y), int(rng.integers(4, 120)), ink, thick, cv2.LINE_AA)
-    return image.astype(np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def lattice(rng: np.random.Generator, height: int, width: int) -> Floats:
     """Tiles, windows, planks: a jittered grid with texture."""
     colours = palette(rng, 6)
-    image = natural_texture(rng, height, width) * 0.3 + 0.7 * colours[0]
+    image: Floats = natural_texture(rng, height, width) * np.float32(0.3) + np.float32(0.7) * colours[0]
     step = rng.integers(12, 90, 2)
     gap = int(rng.integers(1, 6))
     for row, y in enumerate(range(0, height, int(step[1]))):
@@ -133,7 +134,7 @@ def landscape(rng: np.random.Generator, height: int, width: int) -> Floats:
         ground = natural_texture(rng, height, width)
         face = (1 - depth) * far + depth * near + 0.6 * depth * (ground - ground.mean())
         image = image + below * (face - image)
-    return image.astype(np.float32)
+    return np.asarray(image, np.float32)
 
 
 PAINTERS: tuple[Painter, ...] = (natural_texture, dead_leaves, dead_leaves, lettering, lattice, landscape, landscape)
@@ -145,6 +146,6 @@ def paint(seed: int, size: int = 512) -> Picture:
     painter = PAINTERS[int(rng.integers(len(PAINTERS)))]
     image = painter(rng, size, size * 3 // 2)
     if rng.random() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5)), np.float32)
     pixels: Pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return Picture(f"{painter.__name__}-{seed}", "procedural", pyramid(pixels))

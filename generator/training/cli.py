@@ -1,0 +1,111 @@
+"""`dreamontage train …`: the command line of training. Torch is imported only when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="train", help="Train and measure nano's networks.", no_args_is_help=True)
+
+
+@app.callback()
+def _train() -> None:
+    """Train and measure nano's networks."""
+
+
+@app.command()
+def autoencoder(
+    out: Annotated[Path, typer.Argument(help="Folder for the model, checkpoints, curves and sample sheets.")],
+    pictures: Annotated[
+        list[Path] | None, typer.Option(help="Folder of training pictures, besides the installed packages. Repeatable.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Wall-clock budget; it shapes the learning rate.")] = 50.0,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps instead of by the clock.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads for torch; default: all cores.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from OUT/checkpoint.pt.")] = False,
+) -> None:
+    """Train the autoencoder; OUT/model is the result.
+
+    Pictures come from Debian `lomiri-wallpapers-16.04` and PyPI `miniworld==2.1.0` where installed, from procedural
+    worlds always. OUT/pictures.json says which were used. The held-out score uses the demo's photographs and PyPI
+    `mvtb-data==1.6.1`.
+    """
+    import cv2
+    import torch
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from dreamontage.generator.training.autoencoder import AutoencoderTraining, train_autoencoder
+    from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
+    from dreamontage.generator.training.held_out import held_out_pictures
+
+    cv2.setNumThreads(1)
+    if threads:
+        torch.set_num_threads(threads)
+    config = AutoencoderTraining(minutes=None if steps else minutes, steps=steps, seed=seed)
+    sources = find_pictures(pictures or [])
+    out.mkdir(parents=True, exist_ok=True)
+    write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("training", total=float(steps) if steps else 60 * minutes)
+
+        def report(row: dict[str, float]) -> None:
+            text = f"step {int(row['step'])} loss {row['loss']:.4f} l1 {row['l1']:.4f} lpips {row['lpips']:.3f}"
+            bar.update(task, completed=row["step"] if steps else row["elapsed_s"], description=text)
+
+        model = train_autoencoder(config, out, load_pictures(sources), held_out_pictures(), resume, report)
+    typer.echo(f"model: {model}")
+
+
+@app.command("measure-autoencoder")
+def measure_autoencoder(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved autoencoder.")],
+    sheet: Annotated[Path | None, typer.Option(help="Write originals beside reconstructions to this PNG.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames of each clip, 1+4m.")] = 17,
+) -> None:
+    """Print PSNR and LPIPS on held-out pictures under a moving camera, for clips and for stills, at 256x144."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from dreamontage.generator.models.autoencoder import NanoAutoencoder
+    from dreamontage.generator.training import held_out
+    from dreamontage.generator.training.perceptual import PerceptualDistance
+
+    network = NanoAutoencoder.from_pretrained(model, torch_dtype=torch.float32).eval()
+    pictures = held_out.held_out_pictures()
+    clips = held_out.held_out_clips(pictures, frames)
+    scores, results = held_out.reconstruct(network, clips, [p.name for p in pictures], PerceptualDistance())
+    table = Table("picture", "clip dB", "clip LPIPS", "still dB", "still LPIPS")
+    for s in scores:
+        table.add_row(s.name, f"{s.psnr_db:.2f}", f"{s.lpips:.3f}", f"{s.still_psnr_db:.2f}", f"{s.still_lpips:.3f}")
+    means = held_out.mean_scores(scores)
+    table.add_row("mean", *(f"{value:.2f}" if key.endswith("db") else f"{value:.3f}" for key, value in means.items()))
+    Console().print(table)
+    if sheet:
+        held_out.write_sheet(sheet, clips, results, most=len(clips))
+
+
+@app.command()
+def benchmark(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved autoencoder.")],
+    frames: Annotated[int, typer.Option(help="Frames of the clip, 1+4m.")] = 17,
+    threads: Annotated[int | None, typer.Option(help="Threads for torch; default: all cores.")] = None,
+) -> None:
+    """Compare the autoencoder's speed with a small AutoencoderKLWan at 256x144."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from dreamontage.generator.models.autoencoder import NanoAutoencoder
+    from dreamontage.generator.training.benchmark import compare_speed
+
+    if threads:
+        torch.set_num_threads(threads)
+    table = Table("autoencoder", "dtype", "M parameters", "encode fps", "decode fps")
+    for s in compare_speed(NanoAutoencoder.from_pretrained(model), frames):
+        table.add_row(s.name, s.dtype, f"{s.million_parameters:.2f}", f"{s.encode_fps:.1f}", f"{s.decode_fps:.1f}")
+    Console().print(table)
