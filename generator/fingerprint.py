@@ -17,6 +17,7 @@ import numpy as np
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.planner import segment_seed
 from dreamontage.generator.previz import Previz, PrevizAnchor
+from dreamontage.generator.timeline import frames_of_slot
 from dreamontage.generator.windows import previz_beats, window_anchors, window_beats, window_frames, window_slots
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.job import RenderRequest
@@ -32,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Decision:
-    """What a render does with one segment: reuse `take`, or render it with this seed (and the end of `held_take` held)."""
+    """What a render does with one segment: reuse `take`, or render it with this seed, holding the end of `held_take`."""
 
     segment: Segment
     action: Literal["render", "reuse"]
@@ -50,7 +51,7 @@ class Decision:
 
 
 def resolve_settings(card: ModelCard, settings: RenderSettings, segment: Segment) -> tuple[RenderSettings, Guide]:
-    """A segment's settings over the card's defaults, and its guide mode: the one named for the render, else the plan's."""
+    """A segment's settings over the card's defaults, and its guide mode: the one the render names, else the plan's."""
     resolved = settings.over(card.defaults)
     guide = settings.guide or segment.guide
     return resolved.model_copy(update={"guide": guide, "t0": resolved.t0 if guide == "follow" else None}), guide
@@ -99,7 +100,10 @@ def recipe_of(
 def guide_inputs(
     plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media]
 ) -> list[dict[str, Any]]:
-    """What decides the previz inside a window, relative to its first frame: gaps with their anchors and camera moves."""
+    """What decides the previz that reaches a window: gaps, their anchors and camera moves, relative to its first frame.
+
+    Over a carried tail nothing of the previz is used, so only the gaps of the new slots count.
+    """
     anchors = {anchor.id: anchor for anchor in montage.anchors}
     size = (plan.format.width, plan.format.height)
     blank = np.zeros((1, 1, 1, 3), np.uint8)
@@ -112,8 +116,9 @@ def guide_inputs(
         for anchor in plan.anchors
     ]
     frames = window_frames(segment)
+    start = frames_of_slot(segment.start).start if segment.seam == "carried" else frames.start
     previz = Previz(placed, previz_beats(montage), plan.frames, size, plan.format.fps)
-    return previz.inputs(frames.start, frames.stop)
+    return previz.inputs(start, frames.stop)
 
 
 def canonical_hash(content: Mapping[str, Any]) -> str:
@@ -136,7 +141,7 @@ def fingerprint(recipe: str, seed: int, dtype: str, tail: str | None, held: str 
 
 
 def chosen_segments(plan: Plan, request: RenderRequest) -> set[int]:
-    """Segments a request names to be rendered anew: its range of seconds, widened to whole segments; a seed alone: all."""
+    """Segments a request names to be rendered anew: its range widened to whole segments; a seed alone: all."""
     if request.from_s is None and request.to_s is None and request.seed is None:
         return set()
     low, high = request.from_s or 0.0, plan.duration_s if request.to_s is None else request.to_s

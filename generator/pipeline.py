@@ -88,7 +88,6 @@ class DreaMontagePipeline(DiffusionPipeline):
         for module in (vae, transformer, prompt_tokens):
             module.eval()
         self.card = NANO
-        self.folder: Path | None = None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> DreaMontagePipeline:
@@ -96,14 +95,10 @@ class DreaMontagePipeline(DiffusionPipeline):
         folder = Path(pretrained_model_name_or_path)
         if not folder.exists() and str(pretrained_model_name_or_path) in catalogue.cards():
             folder = catalogue.weights_folder(str(pretrained_model_name_or_path))
-        known = folder.exists()
-        pipe: DreaMontagePipeline = super().from_pretrained(
-            str(folder if known else pretrained_model_name_or_path), **kwargs
-        )
-        if known:
-            pipe.folder = folder
-            if (folder / catalogue.CARD).exists():
-                pipe.card = catalogue.read_card(folder)
+        source = folder if folder.exists() else pretrained_model_name_or_path
+        pipe: DreaMontagePipeline = super().from_pretrained(str(source), **kwargs)
+        if (folder / catalogue.CARD).exists():
+            pipe.card = catalogue.read_card(folder)
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
@@ -139,9 +134,9 @@ class DreaMontagePipeline(DiffusionPipeline):
         beats: (start second, end second, prompt) triples, `Beat`s or their dicts. duration: seconds; None ends the shot
         with its last anchor. width, height: one of the known sizes (512x288, 256x144, and so on).
         num_inference_steps, guidance_scale, guide, t0: None takes the model's defaults. carry_over: whether the
-        previz's own detail comes through where the model agrees with it. callback_on_step_end(pipe, step, timestep,
-        {"latents": ...}) is called after every denoising step, with steps counted over all segments; it may set
-        `pipe._interrupt`.
+        previz's own detail comes through where the model agrees with it. callback_on_step_end(pipe, step, segment,
+        {"latents": [16,n,h,w]}) is called after every denoising step, with steps counted over all segments; an
+        exception from it ends the call.
 
         Returns a DreaMontageOutput. Raises DreamontageError subclasses for input that cannot be used.
         """
@@ -161,14 +156,13 @@ class DreaMontagePipeline(DiffusionPipeline):
         request = RenderRequest(quality=quality, settings=settings)
         decisions = decide(plan, montage, media, self.card, request, None, weights="")
 
-        self._interrupt = False
-        done = 0
+        finished = 0
 
-        def on_step(decision: Decision, step: int, steps: int, latents: Tensor) -> None:
-            nonlocal done
-            if callback_on_step_end is not None:
-                callback_on_step_end(self, done, steps - step - 1, {"latents": latents})
-            done += 1
+        def on_step(decision: Decision, done: int, steps: int, latents: Tensor) -> None:
+            nonlocal finished
+            if callback_on_step_end is not None and done:
+                callback_on_step_end(self, finished, decision.segment.index, {"latents": latents})
+                finished += 1
 
         takes = MemoryTakes()
         shot = Shot(plan, montage, previz, placed)

@@ -13,7 +13,7 @@ from dreamontage.generator.conditioning import Assembled
 from dreamontage.generator.models.vocabulary import TimedWord
 
 StepCallback = Callable[[int, int, Tensor], None]
-"""Called after every denoising step with (step from 0, steps, latents [C,n,h,w])."""
+"""Called before the first and after every denoising step with (steps done, steps, latents [C,n,h,w])."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ def sample(
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         prompts = model.prompt_tokens([words] if sampling.guidance == 1 else [words, negative])
         x = start[None]
+        if on_step is not None:
+            on_step(0, sampling.steps, start)
         for step, time in enumerate(scheduler.timesteps):
             inputs = torch.cat([x, mask[None], cond[None]], dim=1).expand(len(prompts), -1, -1, -1, -1)
             velocity = model.transformer(inputs, time.expand(len(prompts)), prompts, return_dict=False)[0].float()
@@ -90,6 +92,6 @@ def sample(
                 velocity = untold + sampling.guidance * (told - untold)
             x = scheduler.step(velocity, time, x, return_dict=False)[0]
             if on_step is not None:
-                on_step(step, sampling.steps, x[0])
+                on_step(step + 1, sampling.steps, x[0])
     own = x[0]
     return Sampled(torch.where(fixed.to(device)[None, :, None, None], cond, own), own)

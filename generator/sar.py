@@ -85,10 +85,7 @@ def latents_hash(latents: Tensor) -> str:
 
 def last_frame(vae: Any, latents: Tensor) -> Tensor:
     """The last frame [3,1,H,W] of the last of these slots [C,n,h,w], decoded after its true predecessors."""
-    frames = None
-    for frames in StreamingDecoder(vae).slots(latents):
-        pass
-    assert frames is not None
+    *_, frames = StreamingDecoder(vae).slots(latents)
     return frames[-1][:, None]
 
 

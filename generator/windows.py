@@ -15,7 +15,7 @@ from dreamontage.schemas.plan import PlacedAnchor, Plan, Segment
 
 @dataclass(frozen=True)
 class WindowAnchor:
-    """The part of an anchor inside a window: `slots` slots from window slot `slot`, the anchor's own from `skipped` on."""
+    """The part of an anchor inside a window: `slots` slots from window slot `slot`, its own from `skipped` on."""
 
     anchor: PlacedAnchor
     slot: int

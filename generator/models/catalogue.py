@@ -1,7 +1,7 @@
 """The models on this machine: cards and weight folders. Imports no torch.
 
-A model is a diffusers pipeline folder with a `card.json` (`ModelCard`): those shipped under `weights/`, and those in the
-folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH).
+A model is a diffusers pipeline folder with a `card.json` (`ModelCard`): those shipped under `weights/`, and those in
+the folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH).
 """
 
 from __future__ import annotations

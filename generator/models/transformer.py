@@ -1,4 +1,4 @@
-"""nano's diffusion transformer: diffusers' `WanTransformer3DModel` in Wan-I2V's 36-channel layout, with explicit RoPE positions.
+"""nano's diffusion transformer: diffusers' `WanTransformer3DModel` in Wan-I2V's layout, with explicit RoPE positions.
 
 The input is 16 noise + 4 mask + 16 condition channels, so that open Wan-I2V weights run on the same code.
 """
@@ -81,8 +81,8 @@ class NanoTransformer(WanTransformer3DModel):
     Input [B,36,T,h,w], timestep [B] or [B,tokens] in 0..1000, prompt tokens [B,N,text_dim]; output: the flow velocity
     [B,16,T,h,w]. Sizes are those of the Wan class of the same name.
 
-    With `from_condition` the flow of every slot that has a condition c of full strength points at it from birth, and the
-    network adds what the condition lacks: velocity = (x_t - c - network) / t. Elsewhere the output is the velocity.
+    With `from_condition` the flow of every slot that has a condition c of full strength points at it from birth, and
+    the network adds what the condition lacks: velocity = (x_t - c - network) / t. Elsewhere it is the velocity.
     """
 
     @register_to_config

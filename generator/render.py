@@ -1,0 +1,265 @@
+"""One job: a montage in, a video with its report out. Takes are saved as they are finished, so a job resumes.
+
+Importing this module imports no torch; rendering with a model does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
+from dreamontage.generator.frames import load_clip, load_still
+from dreamontage.generator.models import catalogue
+from dreamontage.generator.planner import plan_montage
+from dreamontage.generator.previz import Previz, PrevizAnchor
+from dreamontage.generator.windows import previz_beats, window_slots
+from dreamontage.schemas.errors import RenderFailed
+from dreamontage.schemas.job import Progress, RenderRequest
+from dreamontage.schemas.media import Media
+from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.plan import PlacedAnchor, Plan
+from dreamontage.schemas.report import Report, SegmentReport, Video, VideoSegment
+
+if TYPE_CHECKING:
+    from dreamontage.generator.pipeline import DreaMontagePipeline
+    from dreamontage.generator.sar import Rendered
+
+VIDEO, SHEET = "one-shot.mp4", "sheet.jpg"
+
+
+@dataclass(frozen=True)
+class RenderTask:
+    """All that a job needs: the montage as pinned, its media and their files, what was asked, and where things go."""
+
+    montage: Montage
+    media: Mapping[str, Media]
+    blobs: Mapping[str, Path]
+    request: RenderRequest
+    base: Video | None
+    takes: Path
+    out: Path
+    video_id: str
+
+
+@dataclass
+class Meter:
+    """Progress in steps times slots and delivered frames, with the seconds left from what was measured so far."""
+
+    report: Callable[[Progress], None]
+    steps: float
+    frames: int
+    segments: int
+    frame_s: float
+    step_s: float
+    began: float = field(default_factory=time.monotonic)
+    steps_done: float = 0.0
+    frames_done: int = 0
+    segments_done: int = 0
+    denoise_s: float = 0.0
+
+    def tell(self, stage: str) -> None:
+        """Report; an exception from the receiver ends the job."""
+        if self.denoise_s and self.steps_done:
+            self.step_s = self.denoise_s / self.steps_done
+        left = (self.steps - self.steps_done) * self.step_s + (self.frames - self.frames_done) * self.frame_s
+        weight = self.step_s / self.frame_s if self.frame_s else 1.0
+        self.report(
+            Progress(
+                stage=stage,
+                done=round(self.steps_done * weight + self.frames_done, 3),
+                total=round(self.steps * weight + self.frames, 3),
+                seconds_left=round(max(left, 0.0), 1),
+                segments_done=self.segments_done,
+                segments_total=self.segments,
+            )
+        )
+
+
+def render(
+    task: RenderTask,
+    load_pipeline: Callable[[str], DreaMontagePipeline],
+    on_progress: Callable[[Progress], None],
+) -> Video:
+    """Render a montage: load anchors, decide, render the takes that are missing, deliver.
+
+    `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
+    job between two steps, with all finished takes kept. Raises DreamontageError subclasses.
+    """
+    began = time.monotonic()
+    card = catalogue.card(task.montage.model)
+    task_settings = task.request.settings
+    card.check(task_settings.model_dump(exclude_none=True))
+    plan = plan_montage(task.montage, task.media, card, task.request.quality)
+    on_progress(Progress(stage="loading", segments_total=len(plan.segments)))
+    anchors = load_anchors(plan, task)
+    size = (plan.format.width, plan.format.height)
+    previz = Previz(anchors, previz_beats(task.montage), plan.frames, size, plan.format.fps)
+    if task.request.quality == "previz":
+        return _deliver(task, plan, previz, anchors, None, _meter(on_progress, plan, card, [], "draft"), [], began)
+    if not card.available:
+        raise RenderFailed(
+            f"the weights of model {card.id} are not on this machine",
+            next_call="render_segments(quality='previz') needs no model",
+        )
+    return _render_takes(task, plan, previz, anchors, card, load_pipeline(card.id), on_progress, began)
+
+
+def load_anchors(plan: Plan, task: RenderTask) -> list[PrevizAnchor]:
+    """The plan's anchors as pixels at the plan's size, in its order."""
+    return [_load_anchor(placed, plan, task) for placed in plan.anchors]
+
+
+def _load_anchor(placed: PlacedAnchor, plan: Plan, task: RenderTask) -> PrevizAnchor:
+    anchor = next(a for a in task.montage.anchors if a.id == placed.anchor_id)
+    media, path = task.media[placed.media_id], task.blobs[placed.media_id]
+    size = (plan.format.width, plan.format.height)
+    if media.kind == "still":
+        frames = load_still(path, media.container, size, anchor.fit, anchor.focus)
+    else:
+        frames = load_clip(
+            path, media.container, anchor.in_s, anchor.out_s, plan.format.fps, size, anchor.fit, anchor.focus,
+            max_frames=placed.frames,
+        )  # fmt: skip
+    missing = placed.frames - len(frames)  # a container may promise more than its last frames hold
+    if missing > 0:
+        frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+    return PrevizAnchor(frames, placed.frame, placed.media_id)
+
+
+def _render_takes(
+    task: RenderTask, plan: Plan, previz: Previz, anchors: Sequence[PrevizAnchor], card: ModelCard,
+    pipeline: DreaMontagePipeline, on_progress: Callable[[Progress], None], began: float,
+) -> Video:  # fmt: skip
+    from dreamontage.generator.sar import Shot, assemble_latents, render_segments
+    from dreamontage.generator.takes import Takes
+
+    takes = Takes(task.takes)
+    decisions = decide(plan, task.montage, task.media, card, task.request, task.base, has_take=takes.has)
+    meter = _meter(on_progress, plan, card, decisions, task.request.quality)
+    last = time.monotonic()
+
+    def on_step(decision: Decision, done: int, steps: int, latents: Any) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done:
+            meter.denoise_s += now - last
+            meter.steps_done += window_slots(decision.segment)
+        last = now
+        meter.tell("denoising")
+
+    rendered: list[Rendered] = []
+    for item in render_segments(pipeline, Shot(plan, task.montage, previz, anchors), decisions, takes, on_step):
+        rendered.append(item)
+        meter.segments_done += 1
+        if item.reused and item.decision.action == "render":  # found from an earlier attempt
+            meter.steps -= _work(item.decision, card)
+        meter.tell("denoising")
+    latents = assemble_latents(plan, [item.fingerprint for item in rendered], takes)
+    return _deliver(task, plan, previz, anchors, (pipeline, card, latents), meter, rendered, began)
+
+
+def _deliver(
+    task: RenderTask, plan: Plan, previz: Previz, anchors: Sequence[PrevizAnchor],
+    model: tuple[DreaMontagePipeline, ModelCard, Iterator[Any]] | None,
+    meter: Meter, rendered: Sequence[Rendered], began: float,
+) -> Video:  # fmt: skip
+    from dreamontage.generator.delivery import Delivery, deliver
+
+    decoding_began = time.monotonic()
+
+    def on_frames(done: int, total: int) -> None:
+        if done:
+            meter.frame_s = (time.monotonic() - decoding_began) / done
+        meter.frames_done = done
+        meter.tell("decoding")
+
+    t0 = [1.0] * len(plan.segments)
+    if model is not None:
+        resolved = (resolve_settings(model[1], item.decision.settings, item.decision.segment) for item in rendered)
+        t0 = [1.0 if settings.t0 is None else settings.t0 for settings, _ in resolved]
+    report = deliver(
+        Delivery(
+            plan=plan,
+            montage=task.montage,
+            previz=previz,
+            anchors=list(anchors),
+            latents=None if model is None else model[2],
+            vae=None if model is None else model[0].vae,
+            segments=[_segment_report(item) for item in rendered],
+            t0=t0,
+            carry_over=True,
+            model="previz" if model is None else model[1].id,
+            encode_s=time.monotonic() - began - meter.denoise_s,
+            denoise_s=meter.denoise_s,
+        ),
+        task.out,
+        on_frames,
+    )
+    meter.frames_done = meter.frames
+    meter.frame_s = 0.0
+    meter.tell("done")
+    return _video(task, report, rendered)
+
+
+def _video(task: RenderTask, report: Report, rendered: Sequence[Rendered]) -> Video:
+    path = task.out / VIDEO
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Video(
+        id=task.video_id,
+        montage_id=task.montage.id,
+        revision=task.montage.revision,
+        quality=task.request.quality,
+        path=str(path),
+        sheet=str(task.out / SHEET),
+        report=report,
+        segments=[_video_segment(item) for item in rendered],
+        bytes=path.stat().st_size,
+        sha256=digest,
+    )
+
+
+def _segment_report(item: Rendered) -> SegmentReport:
+    segment = item.decision.segment
+    return SegmentReport(
+        start_s=segment.start_s, end_s=segment.end_s, seam=segment.seam, seed=item.decision.seed,
+        fingerprint=item.fingerprint, reused=item.reused,
+    )  # fmt: skip
+
+
+def _video_segment(item: Rendered) -> VideoSegment:
+    decision, segment = item.decision, item.decision.segment
+    return VideoSegment(
+        start=segment.start, stop=segment.stop, window_start=segment.window_start, seam=segment.seam,
+        seed=decision.seed, recipe=decision.recipe, fingerprint=item.fingerprint, settings=decision.settings,
+        tail=item.tail, held=item.held,
+    )  # fmt: skip
+
+
+def _work(decision: Decision, card: ModelCard) -> float:
+    """Denoising work of one decision, in steps times slots."""
+    if decision.action == "reuse":
+        return 0.0
+    steps = resolve_settings(card, decision.settings, decision.segment)[0].steps or 1
+    return float(steps * window_slots(decision.segment))
+
+
+def _meter(
+    report: Callable[[Progress], None], plan: Plan, card: ModelCard, decisions: Sequence[Decision], quality: str
+) -> Meter:
+    return Meter(
+        report=report,
+        steps=sum(_work(decision, card) for decision in decisions),
+        frames=plan.frames,
+        segments=len(plan.segments),
+        frame_s=card.speed.get(f"{quality}_deliver", 0.2) / 4,
+        step_s=card.speed.get(f"{quality}_step", 0.05),
+    )
