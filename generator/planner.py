@@ -192,7 +192,9 @@ def cut(
         else:
             free = [b for b in range(a + shortest, a + cap + 1) if not any(c + 1 < b <= e for c, e in clips)]
             good = [b for b in free if slots - b >= shortest] or free
-            b = max([b for b in good if b in ends] or good)
+            # A forced split leaves the next anchor's segment room, so that cuts fall in step again at every anchor.
+            roomy = [b for b in good if not any(b < end < b + shortest for end in ends)]
+            b = max([b for b in good if b in ends] or roomy or good)
         segments.append((a, b))
         a = b
     return segments
