@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import DreamontageError, MediaRejected
 
-_KEPT_VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "LANG", "TMPDIR")
+_KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "LANG", "TMPDIR")
+"""Environment variables that the child gets; no token or key is among them."""
 _NEW_USER_AND_NETWORK: Final = 0x10000000 | 0x40000000
 
 
@@ -42,8 +43,8 @@ def ask(
 ) -> Outcome:
     """Run one task in a child and wait for it; call it from a worker thread.
 
-    `files`: descriptors the child reads. `output`: descriptor of a file it may write up to `output_bytes` to. Each of the
-    `items` may take limits.PROBE_TIMEOUT_S. Raises DreamontageError if the child itself cannot run.
+    `files`: descriptors the child reads. `output`: descriptor of a file it may write up to `output_bytes` to. Each of
+    the `items` may take limits.PROBE_TIMEOUT_S. Raises DreamontageError if the child itself cannot run.
     """
     request = {"task": task, "arguments": arguments, "files": list(files), "output": output, "room": output_bytes}
     process = subprocess.Popen(
@@ -52,7 +53,7 @@ def ask(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=[*files, *([] if output is None else [output])],
-        env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"OMP_NUM_THREADS": "1"},
+        env={name: os.environ[name] for name in _KEPT if name in os.environ} | {"OMP_NUM_THREADS": "1"},
     )
     with process:
         try:

@@ -49,7 +49,9 @@ class _Copy:
     field: str
 
 
-def take_in(studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent") -> Media:
+def take_in(
+    studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent"
+) -> Media:
     """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
 
     Blocks for file and child work (`take_in_async` does not). Raises PathRefused, MediaRejected, InvalidInput, NotFound

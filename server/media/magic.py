@@ -15,7 +15,7 @@ ALLOWED: Final = "JPEG, PNG, WebP or GIF pictures; MP4/MOV, Matroska/WebM or AVI
 PICTURES: Final = ("JPEG", "PNG", "WEBP", "GIF")
 """Containers that Pillow reads, by its format name; an animated PNG or GIF turns out to be a clip when probed."""
 
-_STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jp2 ")
+_STILL_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jp2 ")
 _LOOKS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF", "a PDF document"),
     (b"8BPS", "a Photoshop file"),

@@ -1,12 +1,14 @@
 """What a picture or clip is, by reading it: size, frames, duration. Runs in the confined child process; no torch.
 
-Every MediaRejected raised here has a predicate as its problem ("is cut short"): the caller puts the file's name before it.
+Every MediaRejected raised here has a predicate as its problem ("is cut short"): the caller puts the file's name before.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+from collections import deque
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -18,10 +20,11 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.errors import MediaRejected
 from dreamontage.server.media.magic import ALLOWED, HEAD_BYTES, PICTURES, container_of
 
-CODECS: Final = frozenset(
-    "h264 hevc av1 vp8 vp9 mpeg4 mpeg2video mpeg1video mjpeg prores dnxhd ffv1 gif apng png rawvideo qtrle huffyuv "
-    "ffvhuff utvideo h263 msmpeg4v2 msmpeg4v3 dvvideo cfhd theora".split()
-)
+CODECS: Final = {
+    *("h264", "hevc", "av1", "vp8", "vp9", "theora", "mpeg1video", "mpeg2video", "mpeg4", "h263"),
+    *("prores", "dnxhd", "cfhd", "dvvideo", "mjpeg", "msmpeg4v3", "ffv1", "huffyuv", "ffvhuff", "utvideo"),
+    *("qtrle", "rawvideo", "gif", "apng", "png"),
+}
 """Codecs that are decoded: what cameras, phones, browsers and editors write."""
 
 MAX_FRAMES: Final = int(limits.MAX_CLIP_DURATION_S) * 240
@@ -99,6 +102,7 @@ class _Track:
     """What the packets of a clip say, in seconds: the pictures' times, and where anything in the file ends."""
 
     times: list[float]
+    latest: float = -math.inf
     last_duration: float = 0.0
     packets: int = 0
     end: float = 0.0
@@ -115,11 +119,11 @@ def _clip(file: BinaryIO, demuxer: str) -> Probe:
         if not track.times:
             raise MediaRejected("has no frame in it", allowed="a clip with at least one frame", next_call=_AGAIN)
         sound = bool(container.streams.audio)
-    width, height = _decoded_size(file, demuxer, max(track.times))
+    width, height = _decoded_size(file, demuxer, track.latest)
     _require_side(width, height)
     if len(track.times) == 1:
         return Probe("still", {"gif": "GIF", "apng": "PNG"}.get(demuxer, demuxer), width, height, sound=sound)
-    span = max(track.times) - min(track.times)
+    span = track.latest - min(track.times)
     if span <= 0:
         raise MediaRejected("has no time stamps", allowed="a clip whose frames have times", next_call=_AGAIN)
     fps = (len(track.times) - 1) / span
@@ -171,8 +175,8 @@ def _demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> 
         track.packets += 1
         if packet.is_discard or seconds is None:
             continue
-        if not track.times or seconds >= max(track.times[-1], track.times[0]):
-            track.last_duration = duration
+        if seconds >= track.latest:  # packets come in decoding order
+            track.latest, track.last_duration = seconds, duration
         track.times.append(seconds)
         if len(track.times) > MAX_FRAMES:
             raise MediaRejected(f"has more than {MAX_FRAMES} frames", allowed=f"up to {MAX_FRAMES} frames")
@@ -192,10 +196,8 @@ def _decoded_size(file: BinaryIO, demuxer: str, last_s: float) -> tuple[int, int
         aspect = float(stream.sample_aspect_ratio or 1) or 1.0
         if demuxer not in _DEMUXERS.values() and stream.time_base:
             container.seek(int(last_s / stream.time_base), stream=stream, backward=True)
-        last = first
-        for last in container.decode(stream):
-            pass
-        if last.is_corrupt:
+        rest = deque(container.decode(stream), maxlen=1)
+        if any(frame.is_corrupt for frame in rest):
             raise MediaRejected("is cut short", allowed="a clip that plays to its end", next_call=_AGAIN)
     width, height = max(1, round(first.width * aspect)), first.height
     return (height, width) if round(first.rotation / 90) % 2 else (width, height)

@@ -7,7 +7,7 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -16,6 +16,7 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput, PathRefused
 
 ROOTS_VARIABLE: Final = "DREAMONTAGE_MEDIA_ROOTS"
+_ALLOWED: Final = "a media id, or the path of a file in the media roots"
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _OTHER_KINDS: Final = (
@@ -35,7 +36,8 @@ def media_roots(inbox: Path, extra: Iterable[str | Path] = (), start: Path | Non
     folder are left out where they are `/` or the home.
     """
     home = Path.home()
-    named = [Path(entry).expanduser() for entry in (*extra, *os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)) if entry]
+    given = (*extra, *os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep))
+    named = [Path(entry).expanduser() for entry in given if entry]
     usual = [
         start or Path.cwd(),
         platformdirs.user_pictures_path(),
@@ -93,15 +95,20 @@ def _as_path(requested: str) -> Path:
     elif scheme:
         raise InvalidInput(
             "links are not fetched",
-            allowed="a media id, or the path of a file in the media roots",
+            allowed=_ALLOWED,
             next_call="download the file into a media root, then add_media with its path",
         )
-    if not text or "\0" in text or len(text) > 4096:
-        raise InvalidInput("an empty or impossible path", allowed="a media id, or the path of a file in the media roots")
     try:
-        return Path(text).expanduser()
+        os.fsencode(text)
+        return Path(text).expanduser() if text and "\0" not in text and len(text) <= 4096 else _no_path()
+    except UnicodeEncodeError:
+        return _no_path()
     except RuntimeError:  # ~somebody whom the machine does not know
         return Path(text)
+
+
+def _no_path() -> NoReturn:
+    raise InvalidInput("an empty or impossible path", allowed=_ALLOWED)
 
 
 def _places(path: Path, roots: Sequence[Path]) -> list[Path]:

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from anyio import to_thread
 from PIL import Image, ImageDraw, ImageFont
 
 from dreamontage.generator.frames import load_clip, load_still
@@ -16,7 +17,9 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.media import Media
 from dreamontage.server.media.child import ask
-from dreamontage.server.store import Studio
+
+if TYPE_CHECKING:
+    from dreamontage.server.store import Studio
 
 _GAP: Final = 8
 _LINE: Final = 15
@@ -42,8 +45,6 @@ def thumbnails(studio: Studio, media: Sequence[Media]) -> bytes:
 
 async def thumbnails_async(studio: Studio, media: Sequence[Media]) -> bytes:
     """`thumbnails` without holding up the event loop."""
-    from anyio import to_thread
-
     return await to_thread.run_sync(partial(thumbnails, studio, media))
 
 
@@ -59,7 +60,7 @@ def _tiles(media: Media, path: Path) -> list[dict[str, Any]]:
 
 def draw(tiles: Sequence[dict[str, Any]], before_each: Callable[[], None]) -> bytes:
     """The grid as JPEG bytes; `tiles` as `thumbnails` makes them, `before_each` is called before a file is decoded."""
-    columns, width = next((c, w) for most, c, w in ((4, len(tiles), 320), (16, 4, 256), (101, 7, 184)) if len(tiles) <= most)
+    columns, width = (len(tiles), 320) if len(tiles) <= 4 else (4, 256) if len(tiles) <= 16 else (7, 184)
     height = width * 9 // 16
     step_x, step_y = width + _GAP, height + 2 * _LINE + _GAP + 2
     sheet = Image.new("RGB", (columns * step_x + _GAP, -(-len(tiles) // columns) * step_y + _GAP), _GROUND)
