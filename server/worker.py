@@ -48,7 +48,7 @@ _started: list[subprocess.Popen[bytes]] = []
 class Worker:
     """Claims jobs of a studio one after the other and renders them, keeping the model loaded in between.
 
-    `render` stands in for the generator in tests of the queue.
+    `render` and `load` stand in for the generator in tests of the queue.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Worker:
         *,
         device: str = "cpu",
         render: Render | None = None,
+        load: Load | None = None,
         idle_unload_s: float = limits.WORKER_IDLE_UNLOAD_S,
         idle_exit_s: float = limits.WORKER_IDLE_EXIT_S,
     ) -> None:
@@ -66,6 +67,7 @@ class Worker:
         self.idle_unload_s = idle_unload_s
         self.idle_exit_s = idle_exit_s
         self._render = render
+        self._read_model = load or self._from_weights
         self._models: dict[str, DreaMontagePipeline] = {}
         self._stop = threading.Event()
         self._beat_at, self._doing = 0.0, ""
@@ -189,15 +191,19 @@ class Worker:
     def _load(self, model_id: str) -> DreaMontagePipeline:
         """The model, loaded once; another one takes its place."""
         if model_id not in self._models:
-            import torch
-
-            from dreamontage.generator.models.catalogue import weights_folder
-            from dreamontage.generator.pipeline import DreaMontagePipeline
-
             self._unload()
-            torch.set_num_threads(_cores())
-            self._models[model_id] = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(self.device)
+            self._models[model_id] = self._read_model(model_id)
         return self._models[model_id]
+
+    def _from_weights(self, model_id: str) -> DreaMontagePipeline:
+        import torch
+
+        from dreamontage.generator.models.catalogue import weights_folder
+        from dreamontage.generator.pipeline import DreaMontagePipeline
+
+        torch.set_num_threads(_cores())
+        pipeline: DreaMontagePipeline = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(self.device)
+        return pipeline
 
     def _unload(self) -> None:
         self._models.clear()

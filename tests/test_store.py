@@ -309,6 +309,16 @@ def test_the_folder_is_private_and_named_by_the_environment(tmp_path: Path, monk
         assert not studio.out.exists()
 
 
+def test_a_studio_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="DREAMONTAGE_HOME"):
+        Studio(tmp_path / "file" / "studio")
+    with Studio(tmp_path / "newer") as studio, studio.db.write() as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(InvalidInput, match="newer version"):
+        Studio(tmp_path / "newer")
+
+
 def test_the_store_and_the_starter_of_workers_import_no_torch() -> None:
     script = (
         "import sys, dreamontage.server.store, dreamontage.server.worker;"

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -20,11 +22,13 @@ import slow_renderer
 from PIL import Image
 from slow_renderer import HELD_BY_ANOTHER, SEGMENTS, open_gates, rendered
 
+from dreamontage.generator.render import RenderTask
 from dreamontage.generator.timeline import frame_count
 from dreamontage.schemas.anchor import Anchor
-from dreamontage.schemas.job import Job, RenderRequest
+from dreamontage.schemas.job import Job, Progress, RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.report import Video
 from dreamontage.server.store import Studio, new_id
 from dreamontage.server.store.delivery import copy_for_people, human_name
 from dreamontage.server.worker import LOG_NAME, Worker, ensure_worker, run_exclusively
@@ -217,6 +221,31 @@ def test_a_job_queued_while_the_worker_was_leaving_is_still_done(studio: Studio,
     open_gates(studio, SEGMENTS)
     assert run_exclusively(Leaving(studio, render=slow_renderer.render, idle_exit_s=0))
     assert studio.job(late[0].id).state == "done"
+
+
+def test_the_model_is_loaded_once_for_many_jobs_and_let_go_when_idle(studio: Studio) -> None:
+    loaded: list[str] = []
+
+    class Model:
+        pass
+
+    def load(model_id: str) -> Any:
+        loaded.append(model_id)
+        model = Model()
+        weakref.finalize(model, worker.stop)  # ends the test: the worker itself would wait for further jobs
+        return model
+
+    def render(task: RenderTask, load_pipeline: Callable[[str], Any], on_progress: Callable[[Progress], None]) -> Video:
+        load_pipeline(task.montage.model)
+        return slow_renderer.render(task, load_pipeline, on_progress)
+
+    worker = Worker(studio, render=render, load=load, idle_unload_s=0, idle_exit_s=DEADLINE_S)
+    open_gates(studio, SEGMENTS)
+    jobs = [queue(studio, seed=seed) for seed in (1, 2)]
+    worker.run()
+    assert worker.stopping
+    assert loaded == ["nano"]
+    assert [studio.job(job.id).state for job in jobs] == ["done", "done"]
 
 
 def test_no_worker_is_started_when_nothing_waits(studio: Studio) -> None:

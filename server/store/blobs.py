@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -9,7 +10,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -40,7 +40,7 @@ class MediaStore:
     db: Database
     folder: Path
 
-    @contextmanager
+    @contextlib.contextmanager
     def stage(self, source: BinaryIO | int, max_bytes: int = limits.MAX_CLIP_BYTES) -> Iterator[StagedBlob]:
         """A private copy of an open binary file or descriptor, read to its end while it is hashed.
 
@@ -117,10 +117,13 @@ class MediaStore:
             known = {row[0] for row in connection.execute("SELECT id FROM video UNION ALL SELECT sha256 FROM media")}
         orphans = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
         unfinished = [path for path in (self.folder / "takes").rglob(".*") if path.is_file()]
-        stale = [path for path in orphans + unfinished if path.name not in known and path.stat().st_mtime < before]
-        for path in stale:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return len(stale)
+        swept = 0
+        for path in orphans + unfinished:
+            with contextlib.suppress(FileNotFoundError):  # others finish their files and sweep, too
+                if path.name not in known and path.stat().st_mtime < before:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    swept += 1
+        return swept
 
 
 def fsync_folder(folder: Path) -> None:
@@ -147,7 +150,7 @@ def _copy(descriptor: int, target: Path, max_bytes: int) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-@contextmanager
+@contextlib.contextmanager
 def _full_disk_explained() -> Iterator[None]:
     try:
         yield

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamontage.schemas.errors import DreamontageError, NotFound, StudioFull
+from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound, StudioFull
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,6 +42,10 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         with self.read() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise InvalidInput(
+                "the studio was made by a newer version of dreamontage", next_call="pip install --upgrade dreamontage"
+            )
         if version < SCHEMA_VERSION:
             self._migrate()
 

@@ -9,6 +9,8 @@ from typing import Self
 
 import platformdirs
 
+from dreamontage.schemas.errors import InvalidInput
+
 from .blobs import MediaStore
 from .db import Database
 from .events import EventStore
@@ -22,7 +24,8 @@ class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerS
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied
-    under a human name, to DREAMONTAGE_OUT, else Dreamontage in the user's videos.
+    under a human name, to DREAMONTAGE_OUT, else Dreamontage in the user's videos. Raises InvalidInput if the folder
+    cannot be one.
     """
 
     def __init__(self, folder: Path | str | None = None, out: Path | str | None = None) -> None:
@@ -30,10 +33,17 @@ class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerS
         self.folder = Path(home).expanduser().absolute()
         human = out or os.environ.get("DREAMONTAGE_OUT") or platformdirs.user_videos_path() / "Dreamontage"
         self.out = Path(human).expanduser().absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        for part in ("blobs", "takes", "videos", "inbox"):
-            (self.folder / part).mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            for part in ("blobs", "takes", "videos", "inbox"):
+                (self.folder / part).mkdir(exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(
+                f"the studio cannot be in {self.folder}: {error.strerror}",
+                field="DREAMONTAGE_HOME",
+                allowed="a folder that this user may create or owns",
+            ) from error
         self.db = Database(self.folder / "studio.db")
         self.sweep()
 
