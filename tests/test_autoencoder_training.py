@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -183,3 +185,10 @@ def test_flat_pictures_and_the_demo_s_photographs_are_left_out_and_sources_are_w
     write_manifest(sources, tmp_path / "pictures.json")
     rows = json.loads((tmp_path / "pictures.json").read_text())["pictures"]
     assert all(len(row["sha256"]) == 64 and "CC-BY" in row["licence"] for row in rows)
+
+
+def test_the_command_line_of_training_is_listed_without_torch() -> None:
+    load = "import sys; from dreamontage.generator.training.cli import app"
+    code = f"{load}; assert 'torch' not in sys.modules; print(app.info.name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "train"
