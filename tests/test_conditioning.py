@@ -81,6 +81,15 @@ def test_a_still_in_a_guided_slot_is_marked_and_keeps_the_guide_that_passes_thro
     assert not window.fixed[2]
 
 
+def test_a_weak_anchor_in_a_guided_window_is_marked_with_its_strength_and_adds_no_noise() -> None:
+    guide = latents(6)
+    weak = [StillCondition(0, latents(1, 1), 0.5), ClipCondition(2, latents(3, 2), 0.5)]
+    window = assemble([*weak, GuideCondition(guide)], 6, H, W)
+    assert torch.equal(window.cond, guide)
+    assert window.mask[:, [0, 2, 3], 0, 0].T.tolist() == [[0.5] * 4, [0, 0, 0, 0.5], [0.5] * 4]
+    assert not window.fixed.any()
+
+
 def test_a_user_still_in_the_tail_is_not_written_again_but_a_clip_overrides() -> None:
     tail, clip = TailCondition(latents(1, 1), latents(2, 2)), latents(4, 4)
     window = assemble([StillCondition(1, latents(1, 3)), tail], 8, H, W)

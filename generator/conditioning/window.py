@@ -36,12 +36,12 @@ class Canvas:
     def write(self, slot: int, latent: Tensor, flags: tuple[float, ...], strength: float = 1.0) -> None:
         """Put one latent [C,h,w] at a slot. Below strength 1 it is mixed with noise and its mask scaled.
 
-        Where a guide is, a slot whose last frame alone is given keeps the guide's latent: the guide passes through that
-        very frame and also says how the three frames before it move.
+        Where a guide is, a slot of which only the last frame is given, or given below strength 1, keeps the guide's
+        latent and is marked: the guide passes through the given frames and also says how those before them move.
         """
-        if self.guided and flags == LAST_FRAME:
+        if self.guided and (flags == LAST_FRAME or strength < 1):
             latent = self.cond[:, slot]
-        if strength < 1:
+        elif strength < 1:
             noise = torch.randn(latent.shape, generator=self.generator).to(latent)
             latent = strength * latent + (1 - strength) * noise
         self.cond[:, slot] = latent

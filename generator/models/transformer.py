@@ -134,11 +134,10 @@ class NanoTransformer(WanTransformer3DModel):
         if not self.config.from_condition:
             return result
         output = result[0].float()
-        noisy, mask, cond = hidden_states.float().split((LATENT_CHANNELS, MASK_CHANNELS, LATENT_CHANNELS), dim=1)
+        noisy, _, cond = hidden_states.float().split((LATENT_CHANNELS, MASK_CHANNELS, LATENT_CHANNELS), dim=1)
         time = (timestep.float() / 1000).clamp(min=SHORTEST_TIME).view(-1, 1, 1, 1, 1)
         known = cond.abs().amax((1, 3, 4), keepdim=True) > 0
-        clean = ((mask == 0) | (mask == 1)).all(1, keepdim=True).all(3, keepdim=True).all(4, keepdim=True)
-        velocity = torch.where(known & clean, (noisy - cond - output) / time, output).to(result[0].dtype)
+        velocity = torch.where(known, (noisy - cond - output) / time, output).to(result[0].dtype)
         return Transformer2DModelOutput(sample=velocity) if not isinstance(result, tuple) else (velocity, *result[1:])
 
 
