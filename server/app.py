@@ -73,8 +73,8 @@ def _lesson(name: str, cause: BaseException | None) -> str:
         return describe(name, cause)
     log.error("%s broke", name, exc_info=cause)
     return (
-        f"{name} broke unexpectedly ({type(cause).__name__}); stored montages and jobs are safe, and details are in the "
-        "server's log. Next: repeat the call once, else run `dreamontage doctor`."
+        f"{name} broke unexpectedly ({type(cause).__name__}); stored montages and jobs are safe, and details are in "
+        "the server's log. Next: repeat the call once, else run `dreamontage doctor`."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
@@ -104,7 +104,8 @@ class AnchorSpec(BaseModel):
 
     @model_validator(mode="after")
     def _one_placement(self) -> Self:
-        return _checked_placement(self)
+        _check_placement(self.second, self.after)
+        return self
 
     def anchor(self, anchor_id: str, media_id: str, second: float) -> Anchor:
         """The anchor this becomes."""
@@ -131,7 +132,8 @@ class AnchorChange(BaseModel):
 
     @model_validator(mode="after")
     def _one_placement(self) -> Self:
-        return _checked_placement(self)
+        _check_placement(self.second, self.after)
+        return self
 
     def look(self) -> dict[str, Any]:
         """The fields that change beside place and media."""
@@ -153,10 +155,6 @@ class WhatIf(BaseModel):
     duration_s: Duration | None = None
 
 
-_Placed = TypeVar("_Placed", AnchorSpec, AnchorChange)
-
-
-def _checked_placement(value: _Placed) -> _Placed:
-    if value.second is not None and value.after is not None:
+def _check_placement(second: float | None, after: str | None) -> None:
+    if second is not None and after is not None:
         raise ValueError("give second, or after with gap_s, not both")
-    return value

@@ -17,7 +17,7 @@ from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
 from ..context import App, Ctx, app_of, card_of
 from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
-from .planning import describe_plan
+from .planning import describe_plan, sound_notes
 
 Ripple = Annotated[bool, Field(description="Shift what is later.")]
 
@@ -42,8 +42,7 @@ def add_anchors(
         return edits.add_anchors(montage, new, app.media_of(montage), ripple=ripple, duration_s=duration_s)
 
     added = {"media": [m.id for m in media], "ripple": ripple}
-    notes = [f"{m.name or m.id}: its sound is dropped." for m in {m.id: m for m in media}.values() if m.sound]
-    return edited(app, montage_id, "add_anchors", added, change, if_revision, notes)
+    return edited(app, montage_id, "add_anchors", added, change, if_revision, sound_notes(media))
 
 
 @tool("Change anchors", destructive=True, idempotent=True, known=["SourceForm"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from mcp.types import CallToolResult
@@ -10,6 +11,7 @@ from pydantic import Field
 from dreamontage.generator.models.catalogue import card, cards
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Aspect, Beat, Format, Montage
 
 from .. import edits
@@ -29,6 +31,8 @@ from ..outlook import plan_answer, usual_quality
 from ..store import new_id
 from ..toolkit import tool
 
+FormatChoice = Literal["auto", "16:9", "9:16", "1:1"]
+
 
 @tool("Plan a one-shot montage")
 def plan_montage(
@@ -38,7 +42,7 @@ def plan_montage(
     anchors: Annotated[list[AnchorSpec], Field(max_length=limits.MAX_SOURCES_PER_CALL)] = [],  # noqa: B006
     beats: Annotated[list[Beat], Field(max_length=limits.MAX_BEATS)] = [],  # noqa: B006
     duration_s: Duration | None = None,
-    format: Literal["auto", "16:9", "9:16", "1:1"] = "auto",
+    format: FormatChoice = "auto",
     fps: Annotated[int, Field(ge=limits.MIN_FPS, le=limits.MAX_FPS)] = limits.DEFAULT_FPS,
     model: Annotated[str, Field(max_length=80)] = "auto",
     seed: Annotated[int, Field(ge=0, le=limits.MAX_SEED)] = 0,
@@ -73,20 +77,9 @@ def plan_montage(
             allowed="paths or media ids, e.g. anchors=['/pics/a.jpg', '/pics/b.jpg']",
             next_call="list_montages() shows stored montages",
         )
-    chosen = _model(model)
-    media = app.take_in([spec.source for spec in anchors], "anchors")
-    aspect: Aspect = _aspect(media[0].width / media[0].height) if format == "auto" else format
-    montage = edits.create(
-        new_id("m"),
-        list(zip(anchors, media, strict=True)),
-        beats,
-        brief=brief,
-        duration_s=duration_s,
-        form=Format.of(aspect, "standard", fps),
-        model=chosen,
-        seed=seed,
+    montage, notes = compose(
+        app, anchors, beats, brief=brief, duration_s=duration_s, form=format, fps=fps, model=model, seed=seed
     )
-    notes = [f"{m.name or m.id}: its sound is dropped." for m in {m.id: m for m in media}.values() if m.sound]
     calls = [f"preview_montage(montage_id={montage.id!r})", f"render_segments(montage_id={montage.id!r})"]
     answer = plan_answer(app, montage, "draft", notes=notes, next_calls=calls)
     app.studio.create_montage(montage)
@@ -148,6 +141,40 @@ def list_montages(
     )
     return reply((text or "No montages yet; plan_montage creates one.") + (f"\nMore: {more}" if more else ""),
                  MontagesAnswer(montages=lines, more=more))  # fmt: skip
+
+
+def compose(
+    app: App,
+    anchors: Sequence[AnchorSpec],
+    beats: Sequence[Beat],
+    *,
+    brief: str = "",
+    duration_s: float | None = None,
+    form: FormatChoice = "auto",
+    fps: int = limits.DEFAULT_FPS,
+    model: str = "auto",
+    seed: int = 0,
+) -> tuple[Montage, list[str]]:
+    """A new montage that is not stored yet, its media taken in, and notes. Raises what is wrong with the input."""
+    chosen = _model(model)
+    media = app.take_in([spec.source for spec in anchors], "anchors")
+    aspect: Aspect = _aspect(media[0].width / media[0].height) if form == "auto" else form
+    montage = edits.create(
+        new_id("m"),
+        list(zip(anchors, media, strict=True)),
+        beats,
+        brief=brief,
+        duration_s=duration_s,
+        form=Format.of(aspect, "standard", fps),
+        model=chosen,
+        seed=seed,
+    )
+    return montage, sound_notes(media)
+
+
+def sound_notes(media: Sequence[Media]) -> list[str]:
+    """A sentence for every clip whose sound is dropped."""
+    return [f"{m.name or m.id}: its sound is dropped." for m in {m.id: m for m in media}.values() if m.sound]
 
 
 def describe_plan(answer: PlanAnswer) -> str:

@@ -36,8 +36,8 @@ def render_segments(
 ) -> Annotated[CallToolResult, RenderAnswer]:
     """Queue a render and answer at once with the job and its estimate; get_job(job_id) waits for the video. Only what
     has no earlier take is rendered, the rest is reused; from_s and to_s (seconds) render that part anew, e.g. with
-    another seed. quality: previz (seconds, no model), draft (small), standard (full size). The job is pinned to the montage's
-    present revision."""
+    another seed. quality: previz (seconds, no model), draft (small), standard (full size). The job is pinned to
+    the montage's present revision."""
     app = app_of(ctx)
     montage = app.studio.get_montage(montage_id)
     if if_revision not in (None, montage.revision):

@@ -1,0 +1,160 @@
+"""The command line. Starts fast: everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="dreamontage",
+    help="One continuous video shot through pictures and clips pinned on a timeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudioOption = Annotated[Path | None, typer.Option("--studio", help="Studio folder (default: DREAMONTAGE_HOME).")]
+RootsOption = Annotated[list[Path] | None, typer.Option("--media-root", help="Folder files may be taken from; repeat.")]
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def serve(
+    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP instead of stdio.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8765,
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="DREAMONTAGE_TOKEN_FILE", help="File with the bearer token.")
+    ] = None,
+    allow_remote: Annotated[bool, typer.Option(help="Allow an address other machines can reach.")] = False,
+    name: Annotated[list[str] | None, typer.Option("--name", help="Further host name clients use; repeat.")] = None,
+    studio: StudioOption = None,
+    media_root: RootsOption = None,
+) -> None:
+    """Run the MCP server, on stdio or over HTTP."""
+    from .store import Studio
+
+    with Studio(studio) as opened:
+        if not http:
+            from .app import build_server
+
+            build_server(opened, roots=media_root or []).run("stdio")
+            return
+        import uvicorn
+
+        from .auth import TOKEN_FILE, load_token
+        from .http import check_host, http_app
+
+        check_host(host, allow_remote)
+        file = token_file or opened.folder / TOKEN_FILE
+        served = http_app(opened, load_token(file), host=host, names=name or [], roots=media_root or [])
+        shown = f"[{host}]" if ":" in host else host
+        typer.echo(f"Dreamontage listens on http://{shown}:{port}/mcp\nBearer token: in {file}", err=True)
+        uvicorn.run(served, host=host, port=port, log_level="warning")
+
+
+@app.command()
+def render(
+    anchor: Annotated[
+        list[str],
+        typer.Option("--anchor", help="FILE[@SECOND[#IN-OUT]], e.g. lake.jpg@0 or walk.mp4@3.0#1-2.5; repeat."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for one-shot.mp4, sheet.jpg and report.json.")],
+    beat: Annotated[list[str] | None, typer.Option("--beat", help='"0-4: slow pan left"; repeat.')] = None,
+    duration: Annotated[float | None, typer.Option("--duration", help="Seconds.")] = None,
+    quality: Annotated[str, typer.Option("--quality", help="previz, draft or standard.")] = "draft",
+    format: Annotated[str, typer.Option("--format", help="auto, 16:9, 9:16 or 1:1.")] = "auto",
+    fps: Annotated[int, typer.Option("--fps", help="Frames per second.")] = 24,
+    model: Annotated[str, typer.Option("--model", help="Model id.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the montage.")] = 0,
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
+    guide: Annotated[str | None, typer.Option("--guide", help="off, loose or follow.")] = None,
+    brief: Annotated[str, typer.Option("--brief", help="What the shot is about.")] = "",
+    studio: StudioOption = None,
+) -> None:
+    """Render one shot into a folder, with a progress bar. The worker does it, as for agents; Ctrl-C cancels."""
+    from .rendering import Wish, render_to_folder
+
+    wish = Wish(
+        anchors=anchor, beats=beat or [], duration_s=duration, quality=quality, format=format, fps=fps, model=model,
+        seed=seed, steps=steps, guide=guide, brief=brief,
+    )  # fmt: skip
+    render_to_folder(wish, out, studio)
+
+
+@app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(help="Pictures and clips.")],
+    studio: StudioOption = None,
+) -> None:
+    """Take pictures and clips into the studio and print their ids."""
+    from .media.ingest import take_in_all
+    from .media.roots import media_roots
+    from .store import Studio
+    from .tools.media import describe
+
+    with Studio(studio) as opened:
+        roots = media_roots(opened.inbox, [file.absolute().parent for file in files])
+        typer.echo(describe(take_in_all(opened, [str(file.absolute()) for file in files], roots, "files")))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
+    quality: Annotated[str, typer.Option("--quality", help="draft or standard.")] = "standard",
+) -> None:
+    """Make a shot from the demo's photographs and clip through a real MCP client, then edit and re-render it."""
+    from .demo import run
+
+    run(out, quality)
+
+
+@app.command()
+def doctor(studio: StudioOption = None) -> None:
+    """Check this installation and say what to do about every problem."""
+    from .doctor import run
+
+    raise typer.Exit(run(studio))
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train models: autoencoder, adapt. See `dreamontage train --help`."""
+    from dreamontage.generator.training.cli import app as training
+
+    _hand_over(training, "dreamontage train", context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def evaluate(context: typer.Context) -> None:
+    """Measure the model against cross-fade and previz. See `dreamontage evaluate --help`."""
+    from dreamontage.generator.evaluation.cli import app as evaluation
+
+    _hand_over(evaluation, "dreamontage evaluate", context.args)
+
+
+def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
+    command(args=arguments, prog_name=name)
+
+
+def main() -> NoReturn:
+    """Run the command line; what a user can mend is one sentence on stderr and exit status 1."""
+    from pydantic import ValidationError
+
+    from dreamontage.schemas.errors import DreamontageError
+    from dreamontage.schemas.montage import describe_validation_error
+
+    try:
+        app()
+    except DreamontageError as error:
+        typer.echo(str(error), err=True)
+    except ValidationError as error:
+        typer.echo(describe_validation_error(error), err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
