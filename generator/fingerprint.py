@@ -181,7 +181,7 @@ def decide(
     agree: list[list[bool]] = []
     for segment in plan.segments if old else []:
         options = [(s, recipe_with(segment, s)) for s in ([request.settings] if segment.index in asked else inherited)]
-        agree.append([there and (s.settings, s.recipe) in options for s, there in zip(old, whole, strict=True)])
+        agree.append([(s.settings, s.recipe) in options for s in old])
     match = _align(agree)
 
     decisions: list[Decision] = []
@@ -190,13 +190,14 @@ def decide(
         number = match.get(segment.index)
         source = old[number] if number is not None else None
         reason = _why_render(segment, chosen, source, base)
+        lost = number is not None and not reason and not whole[number]
         if source is not None and number is not None and not reason and segment.seam == "carried":
             before = sources[-1]
-            if before is None and request.after == "hold" and whole[number - 1]:
+            if before is None and request.after == "hold" and whole[number - 1] and not lost:
                 decisions[-1] = replace(decisions[-1], held_take=old[number - 1].fingerprint)
             elif before is None or before != number - 1:
                 reason = "what it continues from is rendered anew"
-        if source is not None and not reason:
+        if source is not None and not reason and not lost:
             decisions.append(
                 Decision(segment, "reuse", "unchanged", source.seed, source.recipe, source.settings, source.fingerprint)
             )
@@ -206,8 +207,9 @@ def decide(
         seed = segment.seed if source is None or segment.index in chosen else source.seed
         if request.seed is not None and segment.index in chosen:
             seed = segment_seed(request.seed, str(segment.seed), 0)
+        reason = reason or "its take was lost"
         decisions.append(Decision(segment, "render", reason, seed, recipe_with(segment, settings), settings))
-        sources.append(None)
+        sources.append(number if lost else None)  # a lost take comes back the same: what follows it is kept
     return decisions
 
 

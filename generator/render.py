@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dreamontage.generator.delivery import SHEET_NAME, VIDEO_NAME, Delivery, deliver
 from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
 from dreamontage.generator.frames import load_clip, load_still
 from dreamontage.generator.models import catalogue
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from dreamontage.generator.pipeline import DreaMontagePipeline
     from dreamontage.generator.sar import Rendered
 
-VIDEO, SHEET = "one-shot.mp4", "sheet.jpg"
-
 
 @dataclass(frozen=True)
 class RenderTask:
@@ -51,17 +50,16 @@ class RenderTask:
 
 @dataclass
 class Meter:
-    """Progress in steps times slots and delivered frames, with the seconds left from what was measured so far."""
+    """Progress in seconds of work, denoising by steps times slots and delivery by slots, from speeds measured so far."""
 
     report: Callable[[Progress], None]
     steps: float
-    frames: int
+    slots: int
     segments: int
-    frame_s: float
     step_s: float
-    began: float = field(default_factory=time.monotonic)
+    slot_s: float
     steps_done: float = 0.0
-    frames_done: int = 0
+    slots_done: int = 0
     segments_done: int = 0
     denoise_s: float = 0.0
 
@@ -69,14 +67,14 @@ class Meter:
         """Report; an exception from the receiver ends the job."""
         if self.denoise_s and self.steps_done:
             self.step_s = self.denoise_s / self.steps_done
-        left = (self.steps - self.steps_done) * self.step_s + (self.frames - self.frames_done) * self.frame_s
-        weight = self.step_s / self.frame_s if self.frame_s else 1.0
+        done = self.steps_done * self.step_s + self.slots_done * self.slot_s
+        total = self.steps * self.step_s + self.slots * self.slot_s
         self.report(
             Progress(
                 stage=stage,
-                done=round(self.steps_done * weight + self.frames_done, 3),
-                total=round(self.steps * weight + self.frames, 3),
-                seconds_left=round(max(left, 0.0), 1),
+                done=round(done, 3),
+                total=round(total, 3),
+                seconds_left=round(max(total - done, 0.0), 1),
                 segments_done=self.segments_done,
                 segments_total=self.segments,
             )
@@ -93,10 +91,9 @@ def render(
     `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
     job between two steps, with all finished takes kept. Raises DreamontageError subclasses.
     """
-    began = time.monotonic()
+    began = time.perf_counter()
     card = catalogue.card(task.montage.model)
-    task_settings = task.request.settings
-    card.check(task_settings.model_dump(exclude_none=True))
+    card.check(task.request.settings.model_dump(exclude_none=True))
     plan = plan_montage(task.montage, task.media, card, task.request.quality)
     on_progress(Progress(stage="loading", segments_total=len(plan.segments)))
     anchors = load_anchors(plan, task)
@@ -144,11 +141,11 @@ def _render_takes(
     takes = Takes(task.takes)
     decisions = decide(plan, task.montage, task.media, card, task.request, task.base, has_take=takes.has)
     meter = _meter(on_progress, plan, card, decisions, task.request.quality)
-    last = time.monotonic()
+    last = time.perf_counter()
 
     def on_step(decision: Decision, done: int, steps: int, latents: Any) -> None:
         nonlocal last
-        now = time.monotonic()
+        now = time.perf_counter()
         if done:
             meter.denoise_s += now - last
             meter.steps_done += window_slots(decision.segment)
@@ -171,16 +168,15 @@ def _deliver(
     model: tuple[DreaMontagePipeline, ModelCard, Iterator[Any]] | None,
     meter: Meter, rendered: Sequence[Rendered], began: float,
 ) -> Video:  # fmt: skip
-    from dreamontage.generator.delivery import Delivery, deliver
+    meter.segments_done = len(plan.segments)
 
-    decoding_began = time.monotonic()
-
-    def on_frames(done: int, total: int) -> None:
-        if done:
-            meter.frame_s = (time.monotonic() - decoding_began) / done
-        meter.frames_done = done
+    def on_slots(decoding: Progress) -> None:
+        if decoding.done and decoding.seconds_left is not None:
+            meter.slot_s = (time.perf_counter() - decoding_began) / decoding.done
+        meter.slots_done = round(decoding.done)
         meter.tell("decoding")
 
+    decoding_began = time.perf_counter()
     t0 = [1.0] * len(plan.segments)
     if model is not None:
         resolved = (resolve_settings(model[1], item.decision.settings, item.decision.segment) for item in rendered)
@@ -197,20 +193,19 @@ def _deliver(
             t0=t0,
             carry_over=True,
             model="previz" if model is None else model[1].id,
-            encode_s=time.monotonic() - began - meter.denoise_s,
+            encode_s=decoding_began - began - meter.denoise_s,
             denoise_s=meter.denoise_s,
+            started=began,
         ),
         task.out,
-        on_frames,
+        on_slots,
     )
-    meter.frames_done = meter.frames
-    meter.frame_s = 0.0
     meter.tell("done")
     return _video(task, report, rendered)
 
 
 def _video(task: RenderTask, report: Report, rendered: Sequence[Rendered]) -> Video:
-    path = task.out / VIDEO
+    path = task.out / VIDEO_NAME
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Video(
@@ -219,7 +214,7 @@ def _video(task: RenderTask, report: Report, rendered: Sequence[Rendered]) -> Vi
         revision=task.montage.revision,
         quality=task.request.quality,
         path=str(path),
-        sheet=str(task.out / SHEET),
+        sheet=str(task.out / SHEET_NAME),
         report=report,
         segments=[_video_segment(item) for item in rendered],
         bytes=path.stat().st_size,
@@ -258,8 +253,8 @@ def _meter(
     return Meter(
         report=report,
         steps=sum(_work(decision, card) for decision in decisions),
-        frames=plan.frames,
+        slots=plan.slots,
         segments=len(plan.segments),
-        frame_s=card.speed.get(f"{quality}_deliver", 0.2) / 4,
         step_s=card.speed.get(f"{quality}_step", 0.05),
+        slot_s=card.speed.get(f"{quality}_deliver", 0.1),
     )

@@ -205,8 +205,9 @@ def render_segments(
         tail = None if before is None else latents_hash(before[:, -overlap:])
         held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[:, -overlap:]
         held = None if held_latents is None else latents_hash(held_latents)
-        found = None if decision.take is None else takes.load(decision.take)
-        name = decision.take
+        name, found = decision.take, None if decision.take is None else takes.load(decision.take)
+        if found is not None and segment.seam == "carried" and found[1].get("tail") != tail:
+            found = None  # it continued from something else
         if found is None or name is None:
             name = fingerprint(decision.recipe, decision.seed, str(number_type(model.device)), tail, held)
             found = takes.load(name)
