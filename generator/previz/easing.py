@@ -10,7 +10,7 @@ Slopes = tuple[float, float]
 
 # End speeds relative to the mean speed. None is 0: a camera that rests at an anchor reads as a frozen picture.
 EASES: dict[str, Slopes] = {"linear": (1.0, 1.0), "in": (0.3, 1.6), "out": (1.6, 0.3), "in_out": (0.3, 0.3)}
-# Without a beat's wish: a solved camera keeps nearly its speed at a pinned still (it mostly goes on through it; measured
+# Without a beat's wish: a solved camera keeps nearly its speed at a pinned still (it mostly goes through it; measured
 # 30.1 dB against 28.9 with 0.75 on eased and linear moves), a travel leaves and arrives softly.
 SOLVED_SLOPES: Slopes = (0.9, 0.9)
 TRAVEL_SLOPES: Slopes = (0.6, 0.6)

@@ -65,7 +65,10 @@ class Between:
         # A way that is too short for its time, or a travel that would crawl, is carried by a drift of its own.
         self.whip = camera is not None and camera.move == "whip"
         longest = (WHIP_S if self.whip else TRAVEL_S) * fps
-        self.calm = smooth(1 - pace / CALM) if self.solved else smooth(2 * n / longest - 1)
+        # Where things move before a still camera they carry the gap: frames change by |a - b| / n on average or more.
+        change = float(cv2.absdiff(first, last).mean()) / n
+        calm = (1 - smooth((change - 0.4) / 0.6)) * smooth(1 - pace / CALM)
+        self.calm = calm if self.solved else smooth(2 * n / longest - 1)
         self.busy = float(n)
         if self.solved is None and n > longest:
             self.slopes, self.busy = (0.0, 0.0), longest

@@ -89,7 +89,7 @@ def grid(size: tuple[int, int], matrix: Matrix) -> Field:
     width, height = size
     back = np.linalg.inv(_centre(size, back=True) @ matrix)
     ys, xs = np.indices((height, width)).astype(np.float64)
-    return project(np.stack([xs, ys], 2), back)
+    return project(np.stack([xs, ys], 2), np.asarray(back, np.float64))
 
 
 def project(points: NDArray[Any], matrix: Matrix) -> Field:
