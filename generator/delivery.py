@@ -1,4 +1,4 @@
-"""Delivery: one streaming pass that decodes, measures and writes one-shot.mp4, sheet.jpg and report.json. Flat memory."""
+"""Delivery: one streaming pass of flat memory that decodes, measures and writes the mp4, the sheet and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from dreamontage.generator.sheet import Cell, cell_size, contact_sheet, sheet_fr
 from dreamontage.generator.timeline import frames_of_span
 from dreamontage.generator.video import VideoWriter
 from dreamontage.schemas.errors import RenderFailed
-from dreamontage.schemas.job import Progress
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import Plan
 from dreamontage.schemas.report import Report, SegmentReport, Timing
@@ -39,10 +38,10 @@ CHUNK_SLOTS = 4
 class Delivery:
     """All that becomes a video.
 
-    `anchors` are the plan's anchors in order, as pixels. `latents` yields the whole shot in order, normalised [16,n,h,w]
-    pieces of any length; None (with `vae` None) delivers the previz itself. `segments` and `t0` (flow time each segment was
-    started from) follow the plan's segments and are read when the last latents have come. `carry_over` False sets
-    m = 0. `started` is the job's begin on time.perf_counter's clock.
+    `anchors` are the plan's anchors in order, as pixels. `latents` yields the whole shot in order, as normalised
+    [16,n,h,w] pieces of any length; None (with `vae` None) delivers the previz itself. `segments` and `t0` (flow time
+    each segment was started from) follow the plan's segments and are read when the last latents have come. `carry_over`
+    False sets m = 0. `encode_s` and `denoise_s` are the job's wall seconds before delivery.
     """
 
     plan: Plan
@@ -57,72 +56,51 @@ class Delivery:
     model: str = "previz"
     encode_s: float = 0.0
     denoise_s: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
 
 
 class _Piece(NamedTuple):
-    """Delivered frames [n,H,W,3] of the slots up to `slots`, and the same frames of D(E(previz)) where there is one."""
+    """The next delivered frames [n,H,W,3], and the same frames of D(E(previz)) where there is a model."""
 
-    slots: int
     pixels: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None
 
 
-class _Waiting:
-    """Passes latents on in pieces of at most CHUNK_SLOTS and sums up the seconds spent waiting for them."""
-
-    def __init__(self, latents: Iterator[Tensor]) -> None:
-        self.seconds = 0.0
-        self._latents = latents
-
-    def pieces(self) -> Iterator[Tensor]:
-        while True:
-            began = time.perf_counter()
-            latents = next(self._latents, None)
-            self.seconds += time.perf_counter() - began
-            if latents is None:
-                return
-            for at in range(0, latents.shape[1], CHUNK_SLOTS):
-                yield latents[:, at : at + CHUNK_SLOTS]
-
-
-def deliver(delivery: Delivery, out: Path, on_progress: Callable[[Progress], None]) -> Report:
+def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], None]) -> Report:
     """Write one-shot.mp4, sheet.jpg and report.json into `out`, each whole or not at all, and return the report.
 
-    `on_progress` is called before and after every chunk of slots (stage "decoding", in slots) and may raise Cancelled. Raises
-    StudioFull if the disk has no room, RenderFailed if the latents do not cover the plan.
+    `on_progress(frames done, frames in all)` is called before and after every chunk of slots; what it raises (Cancelled)
+    ends the delivery without a trace. Raises StudioFull if the disk has no room, RenderFailed if the latents do not cover the plan.
     """
     plan, size = delivery.plan, (delivery.plan.format.width, delivery.plan.format.height)
     began = time.perf_counter()
-    waiting = _Waiting(delivery.latents) if delivery.latents is not None else None
     meter = ShotMeter(plan, delivery.montage, [(anchor.frames, anchor.frame) for anchor in delivery.anchors])
     shown = sheet_frames(plan)
     thumbnail = cell_size(len(shown), size[0] / size[1])[1:]
     cells: list[Cell] = []
-    on_progress(_progress(delivery, 0, began))
+    on_progress(0, plan.frames)
     with VideoWriter(out / VIDEO_NAME, size, plan.format.fps) as writer:
-        for piece in _previz_pieces(delivery) if waiting is None else _decoded_pieces(delivery, waiting):
+        for piece in _previz_pieces(delivery) if delivery.latents is None else _decoded_pieces(delivery):
             for index, pixels in enumerate(piece.pixels):
                 if meter.frames in shown:
                     small = np.asarray(cv2.resize(pixels, thumbnail, interpolation=cv2.INTER_AREA), np.uint8)
                     cells.append(Cell(small, meter.frames / plan.format.fps, shown[meter.frames]))
                 meter.add(pixels, None if piece.reference is None else piece.reference[index])
             writer.write(piece.pixels)
-            on_progress(_progress(delivery, piece.slots, began))
+            on_progress(meter.frames, plan.frames)
         if meter.frames != plan.frames:
             raise RenderFailed(f"the takes hold {meter.frames} of {plan.frames} frames", next_call="render again")
     write_whole(out / SHEET_NAME, contact_sheet(cells, _title(delivery)))
-    ended = time.perf_counter()
+    decode_s = time.perf_counter() - began
     report = meter.report(
         segments=delivery.segments,
         t0=delivery.t0,
         model=delivery.model,
-        rendered=waiting is not None,
+        rendered=delivery.latents is not None,
         timing=Timing(
             encode_s=round(delivery.encode_s, 3),
             denoise_s=round(delivery.denoise_s, 3),
-            decode_s=round(ended - began - (waiting.seconds if waiting else 0.0), 3),
-            total_s=round(ended - delivery.started, 3),
+            decode_s=round(decode_s, 3),
+            total_s=round(delivery.encode_s + delivery.denoise_s + decode_s, 3),
         ),
         peak_memory_bytes=peak_memory_bytes(),
     )
@@ -134,33 +112,22 @@ def _previz_pieces(delivery: Delivery) -> Iterator[_Piece]:
     for start in range(0, delivery.plan.slots, CHUNK_SLOTS):
         stop = min(start + CHUNK_SLOTS, delivery.plan.slots)
         frames = frames_of_span(start, stop)
-        yield _Piece(stop, delivery.previz.window(frames.start, frames.stop)[0], None)
+        yield _Piece(delivery.previz.window(frames.start, frames.stop)[0], None)
 
 
-def _decoded_pieces(delivery: Delivery, waiting: _Waiting) -> Iterator[_Piece]:
+def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
     from dreamontage.generator.decoding import ShotDecoder
 
-    assert delivery.vae is not None, "latents come with the autoencoder that decodes them"
+    assert delivery.latents is not None and delivery.vae is not None, "latents come with the autoencoder that decodes them"
     decoder = ShotDecoder(delivery.vae, delivery.carry_over)
     slot = 0
-    for latents in waiting.pieces():
-        stop = slot + latents.shape[1]
-        frames = frames_of_span(slot, stop)
-        decoded = decoder.next(latents, *delivery.previz.window(frames.start, frames.stop))
-        slot = stop
-        yield _Piece(slot, decoded.pixels, decoded.guide)
-
-
-def _progress(delivery: Delivery, slots: int, began: float) -> Progress:
-    total, elapsed = delivery.plan.slots, time.perf_counter() - began
-    return Progress(
-        stage="decoding",
-        done=slots,
-        total=total,
-        seconds_left=round(elapsed / slots * (total - slots), 1) if slots else None,
-        segments_done=len(delivery.segments),
-        segments_total=len(delivery.plan.segments),
-    )
+    for latents in delivery.latents:
+        for at in range(0, latents.shape[1], CHUNK_SLOTS):
+            piece = latents[:, at : at + CHUNK_SLOTS]
+            frames = frames_of_span(slot, slot + piece.shape[1])
+            decoded = decoder.next(piece, *delivery.previz.window(frames.start, frames.stop))
+            slot += piece.shape[1]
+            yield _Piece(decoded.pixels, decoded.guide)
 
 
 def _title(delivery: Delivery) -> str:

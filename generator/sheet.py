@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import math
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ HEIGHT = 1800
 GAP, TEXT, TITLE, LINE = 8, 16, 20, 4
 EVENLY = 12
 SMALLEST_CELL = 96
-QUALITIES = range(88, 20, -6)
+QUALITIES = (86, 76, 66, 54, 42, 30)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def cell_size(count: int, aspect: float) -> tuple[int, int, int]:
         rows = math.ceil(count / columns)
         room = (HEIGHT - TITLE - 3 * GAP) / rows - GAP - TEXT
         width = min(width, int(room * aspect), 480)
-        if width > best[1]:
+        if width >= best[1]:
             best = (columns, width, round(width / aspect))
     columns, width, height = best
     if width < SMALLEST_CELL:
@@ -115,11 +116,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _within(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     """The text, shortened with dots until it fits."""
     font = _font(size)
-    if draw.textlength(text, font=font) <= width:
+    if len(text) < width and draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "...", font=font) > width:
-        text = text[:-1]
-    return text + "..."
+    fitting = bisect.bisect_right(range(len(text)), width, key=lambda n: draw.textlength(text[:n] + "...", font=font))
+    return text[: max(0, fitting - 1)] + "..."
 
 
 def _jpeg(sheet: Image.Image, limit: int) -> bytes:

@@ -109,7 +109,8 @@ class ShotMeter:
 
     def _frames_inside_clips(self) -> set[int]:
         """Frames of clips but their first: a cut or rest there is the clip's own."""
-        return {frame for anchor in self._plan.anchors for frame in range(anchor.frame + 1, anchor.frame + anchor.frames)}
+        clips = [range(anchor.frame + 1, anchor.frame + anchor.frames) for anchor in self._plan.anchors]
+        return {frame for clip in clips for frame in clip}
 
     def _frames_that_may_rest(self) -> set[int]:
         """Frames inside clips, and inside beats that ask the camera to hold."""
