@@ -71,16 +71,19 @@ def _outcome(said: bytes, complaints: bytes, status: int) -> Outcome:
         if "fault" in line:
             return Outcome(replies, MediaRejected(**line["fault"]))
     if status < 0:
-        fault = MediaRejected(
-            f"could not be read within {limits.PROBE_TIMEOUT_S:.0f} s and {limits.PROBE_MEMORY_BYTES // 2**30} GiB",
-            allowed="an intact picture or clip of ordinary size",
-            next_call="export it again, smaller or as PNG or MP4, then add_media again",
-        )
-        return Outcome(replies, fault)
+        return Outcome(replies, MediaRejected(**_beyond_limits()))
     if status > 0:
         last = complaints.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise DreamontageError(f"the media reader cannot run ({last[0][:200]})", next_call="run `dreamontage doctor`")
     return Outcome(replies, None)
+
+
+def _beyond_limits() -> dict[str, str]:
+    return {
+        "problem": f"takes more than {limits.PROBE_TIMEOUT_S:g} s or {limits.PROBE_MEMORY_BYTES // 2**30} GiB to read",
+        "allowed": "an intact picture or clip of ordinary size",
+        "next_call": "export it again, smaller or as PNG or MP4, then add_media again",
+    }
 
 
 def main() -> None:
@@ -94,8 +97,15 @@ def main() -> None:
     except DreamontageError as error:
         fault = {"problem": error.problem, "allowed": error.allowed, "next_call": error.next_call}
         print(json.dumps({"fault": fault}), flush=True)
+    except MemoryError:
+        print(json.dumps({"fault": _beyond_limits()}), flush=True)
     except Exception as error:  # whatever a decoder makes of hostile bytes is the file's fault, told in one sentence
-        print(json.dumps({"fault": {"problem": f"cannot be decoded ({type(error).__name__})"}}), flush=True)
+        fault = {
+            "problem": f"is damaged and cannot be decoded ({type(error).__name__})",
+            "allowed": "a complete picture or clip",
+            "next_call": "export it again, then add_media again",
+        }
+        print(json.dumps({"fault": fault}), flush=True)
 
 
 def _confine(room: int) -> None:
@@ -156,7 +166,7 @@ def _piece(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator
 
 
 def _thumbnails(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
-    from dreamontage.server.media.thumbnails import draw
+    from dreamontage.server.media.drawing import draw
 
     _allow_time()
     with open(output, "wb", closefd=False) as file:

@@ -118,8 +118,8 @@ def _copied(studio: Studio, source: Source, roots: Sequence[Path], field: str, s
             cap = byte_cap(container_of(os.pread(descriptor, HEAD_BYTES, 0)))
             if size > cap:
                 raise MediaRejected(
-                    f"has {size / 2**20:.0f} MiB",
-                    allowed=f"up to {cap // 2**20} MiB of its kind",
+                    f"has {size:,} bytes",
+                    allowed=f"pictures of up to {byte_cap('PNG'):,} bytes and clips of up to {byte_cap('mov'):,}",
                     next_call="make it smaller, then add_media again",
                 )
         studio.require_space(size)
@@ -159,6 +159,7 @@ def _bytes_of(studio: Studio, source: Source, roots: Sequence[Path]) -> Iterator
         finally:
             os.close(descriptor)
         return
+    studio.require_space()
     with tempfile.TemporaryFile(dir=studio.folder) as file:
         if isinstance(source, InlineSource):
             file.write(_decoded(source.data))

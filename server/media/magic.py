@@ -83,7 +83,7 @@ def looks_like(head: bytes) -> str:
         return "a web page"
     if head and all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head):
         return "text"
-    return "no picture or clip"
+    return "neither a picture nor a clip"
 
 
 def byte_cap(container: str) -> int:
@@ -93,6 +93,8 @@ def byte_cap(container: str) -> int:
 
 def _way_out(head: bytes) -> str:
     kind = looks_like(head)
+    if kind.startswith("neither"):
+        return "add_media with a picture or clip"
     if "picture" in kind or "drawing" in kind or "Photoshop" in kind:
         return "export it as PNG or JPEG, then add_media again"
     if "video" in kind or "Media" in kind or "stream" in kind or "Ogg" in kind:

@@ -87,11 +87,9 @@ def _picture(file: BinaryIO, container: str) -> Probe:
             allowed=f"pictures of up to {limits.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels",
             next_call="scale it down, then add_media again",
         ) from error
-    except MediaRejected:
+    except (MediaRejected, av.error.FFmpegError, MemoryError):
         raise
-    except av.error.FFmpegError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ArithmeticError) as error:
+    except Exception as error:  # a damaged picture can make Pillow raise nearly anything
         raise MediaRejected(
             f"is a damaged {container} picture, or cut short", allowed="a complete picture", next_call=_AGAIN
         ) from error

@@ -25,6 +25,7 @@ _OTHER_KINDS: Final = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
+    (stat.S_ISLNK, "a link that leads nowhere"),
 )
 
 
@@ -71,16 +72,14 @@ def open_in_roots(requested: str, roots: Sequence[Path]) -> tuple[int, str]:
     """
     path = _as_path(requested)
     name = clean_name(path.name) or "that path"
-    inside = [resolved for resolved in _places(path, roots) if _root_of(resolved, roots)]
-    if not inside:
-        raise _refusal(f"'{name}' is outside the media roots", roots)
-    present = [place for place in inside if os.path.lexists(place)]
-    if not present:
+    places = [(resolved, _root_of(resolved, roots)) for resolved in _places(path, roots)]
+    found = next(((place, root) for place, root in places if root and os.path.lexists(place)), None)
+    if found is None and not all(root for _, root in places):  # the same words whether or not the file exists
+        raise _refusal(f"'{name}' is outside the media roots, or a link out of them", roots)
+    if found is None:
         raise _refusal(f"there is no file '{name}' in the media roots", roots)
-    root = _root_of(present[0], roots)
-    assert root is not None
     try:
-        return _open_below(root, present[0], name, roots), name
+        return _open_below(found[1], found[0], name, roots), name
     except PermissionError as error:
         raise PathRefused(f"'{name}' may not be read by this user", allowed="a file this user may read") from error
     except OSError as error:
@@ -150,7 +149,7 @@ def _open_below(root: Path, resolved: Path, name: str, roots: Sequence[Path]) ->
 
 def _require_regular(mode: int, name: str, roots: Sequence[Path]) -> None:
     if not stat.S_ISREG(mode):
-        kind = next((noun for is_kind, noun in _OTHER_KINDS if is_kind(mode)), "no regular file")
+        kind = next((noun for is_kind, noun in _OTHER_KINDS if is_kind(mode)), "something else")
         raise _refusal(f"'{name}' is {kind}, not a file", roots)
 
 
