@@ -68,8 +68,9 @@ class _Piece(NamedTuple):
 def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], None]) -> Report:
     """Write one-shot.mp4, sheet.jpg and report.json into `out`, each whole or not at all, and return the report.
 
-    `on_progress(frames done, frames in all)` is called before and after every chunk of slots; what it raises (Cancelled)
-    ends the delivery without a trace. Raises StudioFull if the disk has no room, RenderFailed if the latents do not cover the plan.
+    `on_progress(frames done, frames in all)` is called before and after every chunk of slots; what it raises
+    (Cancelled) ends the delivery without a trace. Raises StudioFull if the disk has no room, RenderFailed if the latents
+    do not cover the plan.
     """
     plan, size = delivery.plan, (delivery.plan.format.width, delivery.plan.format.height)
     began = time.perf_counter()
@@ -118,7 +119,7 @@ def _previz_pieces(delivery: Delivery) -> Iterator[_Piece]:
 def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
     from dreamontage.generator.decoding import ShotDecoder
 
-    assert delivery.latents is not None and delivery.vae is not None, "latents come with the autoencoder that decodes them"
+    assert delivery.latents is not None and delivery.vae is not None, "latents come with their autoencoder"
     decoder = ShotDecoder(delivery.vae, delivery.carry_over)
     slot = 0
     for latents in delivery.latents:

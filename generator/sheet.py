@@ -118,7 +118,8 @@ def _within(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     font = _font(size)
     if len(text) < width and draw.textlength(text, font=font) <= width:
         return text
-    fitting = bisect.bisect_right(range(len(text)), width, key=lambda n: draw.textlength(text[:n] + "...", font=font))
+    lengths = range(min(len(text), width))
+    fitting = bisect.bisect_right(lengths, width, key=lambda n: math.ceil(draw.textlength(text[:n] + "...", font=font)))
     return text[: max(0, fitting - 1)] + "..."
 
 
