@@ -21,7 +21,7 @@ class Media(BaseModel):
     sha256: str = Field(description="Content hash of the stored bytes.")
     kind: MediaKind = Field(description="still or clip; a clip of one frame is a still.")
     container: str = Field(
-        description="Pillow format (JPEG, PNG, WEBP, GIF) or PyAV demuxer (mov, matroska, gif) that reads the bytes.",
+        description="Pillow format (JPEG, PNG, WEBP, GIF) or PyAV demuxer (mov, matroska, avi, gif, apng).",
         examples=["JPEG", "mov"],
     )
     width: int = Field(description="Upright width in pixels, after rotation tags.")
