@@ -12,7 +12,7 @@ from torch import Tensor
 
 def pixels_to_tensor(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Frames uint8 [F,H,W,3] -> float [3,F,H,W] in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.array(frames)).to(device).permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
 
 
 def tensor_to_pixels(video: Tensor) -> NDArray[np.uint8]:
