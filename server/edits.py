@@ -229,7 +229,7 @@ def remove_anchors(montage: Montage, ids: Sequence[str], library: Library, *, ri
             if left:
                 start = left[-1].second + length_s(left[-1], library[left[-1].media_id], fps)
                 end = gone.second + length_s(gone, library[gone.media_id], fps)
-            by = math.floor((end - start) * fps / STRIDE + _EPSILON) * STRIDE / fps
+            by = math.floor((end - start) * fps / STRIDE + 1e-3) * STRIDE / fps
             montage = _retime(montage, end, -by, {a.id for a in left})
     return montage
 
@@ -237,10 +237,10 @@ def remove_anchors(montage: Montage, ids: Sequence[str], library: Library, *, ri
 def edit_beats(montage: Montage, upsert: Sequence[Beat], remove: Sequence[str]) -> Montage:
     """Beats replaced by id, added where the id is empty, removed. Raises NotFound and InvalidInput."""
     beats = {beat.id: beat for beat in montage.beats}
+    number = max((int(i[1:]) for i in beats if i[1:].isdigit()), default=0)
     for beat_id in remove:
         _named(beats, beat_id, "beat")
         del beats[beat_id]
-    number = max((int(i[1:]) for i in beats if i[1:].isdigit()), default=0)
     for beat in upsert:
         if beat.id:
             _named(beats, beat.id, "beat")
