@@ -24,8 +24,9 @@ AGREE_BELOW = 0.05
 alone changes where the transformer keeps to the guide."""
 DISAGREE_ABOVE = 0.25
 """Difference from which the transformer has painted something else and its own pixels stand."""
-SMOOTHING = 1 / 64
-"""Width of the box that smooths the difference, as a share of the picture's longer side; applied twice."""
+CELL = 4
+"""The difference is averaged over cells of this many pixels and smoothed over their neighbours; sides are multiples of it.
+"""
 
 
 class StreamingAutoencoder(Protocol):
@@ -107,15 +108,14 @@ def to_pixels(frames: Tensor) -> NDArray[np.uint8]:
 def agreement(painted: Tensor, guide: Tensor) -> Tensor:
     """How far the transformer's picture D(z) keeps to the decoded guide D(E(P)): [n,3,H,W] twice -> [n,1,H,W] in 0..1.
 
-    A smooth fall over the spatially smoothed mean difference: exactly 1 where both are equal, exactly 0 from
-    DISAGREE_ABOVE on.
+    A smooth fall over the spatially smoothed mean difference: exactly 1 where both are equal, exactly 0 where it is
+    DISAGREE_ABOVE or more all around.
     """
-    difference = (painted - guide).abs().mean(dim=1, keepdim=True)
-    box = 2 * max(1, round(max(difference.shape[-2:]) * SMOOTHING / 2)) + 1
-    for _ in range(2):
-        difference = F.avg_pool2d(difference, box, stride=1, padding=box // 2, count_include_pad=False)
+    cells = F.avg_pool2d((painted - guide).abs().mean(dim=1, keepdim=True), CELL)
+    difference = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
     share = ((difference - AGREE_BELOW) / (DISAGREE_ABOVE - AGREE_BELOW)).clamp(0, 1)
-    return 1 - share * share * (3 - 2 * share)
+    fall = 1 - share * share * (3 - 2 * share)
+    return F.interpolate(fall, scale_factor=CELL, mode="bilinear", align_corners=False)
 
 
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:

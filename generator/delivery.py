@@ -69,8 +69,8 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
     """Write one-shot.mp4, sheet.jpg and report.json into `out`, each whole or not at all, and return the report.
 
     `on_progress(frames done, frames in all)` is called before and after every chunk of slots; what it raises
-    (Cancelled) ends the delivery without a trace. Raises StudioFull if the disk has no room, RenderFailed if the latents
-    do not cover the plan.
+    (Cancelled) ends the delivery without a trace. Raises StudioFull if the disk has no room, RenderFailed if the
+    latents do not cover the plan.
     """
     plan, size = delivery.plan, (delivery.plan.format.width, delivery.plan.format.height)
     began = time.perf_counter()
