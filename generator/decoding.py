@@ -25,8 +25,7 @@ alone changes where the transformer keeps to the guide."""
 DISAGREE_ABOVE = 0.25
 """Difference from which the transformer has painted something else and its own pixels stand."""
 CELL = 4
-"""The difference is averaged over cells of this many pixels and smoothed over their neighbours; sides are multiples of it.
-"""
+"""The difference is averaged over cells of this many pixels, then over neighbours; sides are multiples of it."""
 
 
 class StreamingAutoencoder(Protocol):
