@@ -59,7 +59,7 @@ class Meter:
     step_s: float
     slot_s: float
     steps_done: float = 0.0
-    slots_done: int = 0
+    slots_done: float = 0.0
     segments_done: int = 0
     denoise_s: float = 0.0
 
@@ -170,10 +170,10 @@ def _deliver(
 ) -> Video:  # fmt: skip
     meter.segments_done = len(plan.segments)
 
-    def on_slots(decoding: Progress) -> None:
-        if decoding.done and decoding.seconds_left is not None:
-            meter.slot_s = (time.perf_counter() - decoding_began) / decoding.done
-        meter.slots_done = round(decoding.done)
+    def on_frames(done: int, total: int) -> None:
+        meter.slots_done = plan.slots * done / total
+        if done:
+            meter.slot_s = (time.perf_counter() - decoding_began) / meter.slots_done
         meter.tell("decoding")
 
     decoding_began = time.perf_counter()
@@ -195,10 +195,9 @@ def _deliver(
             model="previz" if model is None else model[1].id,
             encode_s=decoding_began - began - meter.denoise_s,
             denoise_s=meter.denoise_s,
-            started=began,
         ),
         task.out,
-        on_slots,
+        on_frames,
     )
     meter.tell("done")
     return _video(task, report, rendered)
