@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.plan import Plan
+from dreamontage.schemas.plan import PlacedAnchor, Plan
 
 BACKGROUND, INK, SOFT, PINNED = (18, 18, 22), (240, 240, 240), (170, 170, 178), (255, 176, 32)
 WIDTH = 1400
 HEIGHT = 1800
 """The sheet is at most about this high; more cells make the cells smaller."""
-GAP, TEXT, TITLE, LINE = 8, 16, 20, 4
+GAP, TEXT, TITLE, LINE = 8, 20, 22, 4
 EVENLY = 12
 SMALLEST_CELL = 96
 QUALITIES = (86, 76, 66, 54, 42, 30)
@@ -44,17 +44,23 @@ def sheet_frames(plan: Plan, evenly: int = EVENLY) -> dict[int, str]:
     for anchor in plan.anchors:
         last = min(anchor.frame + anchor.frames, plan.frames) - 1
         for frame in sorted({anchor.frame, last}):
-            pinned[frame] = anchor.label or anchor.anchor_id
+            pinned[frame] = _name(anchor)
     shown = dict(pinned)
     spread = np.linspace(0, plan.frames - 1, min(evenly, plan.frames)).round().astype(int)
     crowded = (plan.frames - 1) / max(1, evenly - 1) / 3
     for frame in (int(at) for at in spread):
         inside = [a for a in plan.anchors if a.frame <= frame < a.frame + a.frames]
         if inside:
-            shown.setdefault(frame, inside[0].label or inside[0].anchor_id)
+            shown.setdefault(frame, _name(inside[0]))
         elif all(abs(frame - other) >= crowded for other in pinned):
             shown.setdefault(frame, "")
     return dict(sorted(shown.items()))
+
+
+def _name(anchor: PlacedAnchor) -> str:
+    """Label or id, and the strength where it is not pinned exactly."""
+    name = anchor.label or anchor.anchor_id
+    return name if anchor.strength == 1 else f"{name} ({anchor.strength:.0%})"
 
 
 def cell_size(count: int, aspect: float) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -86,12 +87,12 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
-                self._encode(None)
-            self._container.close()
+            with contextlib.suppress(*((av.error.FFmpegError, OSError) if error else ())):
+                if error is None:
+                    self._encode(None)
+                self._container.close()
         except BaseException as late:
-            kind, error, trace = (type(late), late, late.__traceback__) if error is None else (kind, error, trace)
-            self._file.__exit__(kind, error, trace)
+            self._file.__exit__(type(late), late, late.__traceback__)
             raise
         self._file.__exit__(kind, error, trace)
 

@@ -88,6 +88,18 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cancelled_write_on_a_full_disk_stays_a_cancelled_write(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(KeyError), VideoWriter(tmp_path / "a.mp4", (96, 64), 24) as writer:
+            writer.write(noise(9))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+            raise KeyError
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), replacing(tmp_path / "a"):
         raise PermissionError(errno.EACCES, "no")
