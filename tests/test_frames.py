@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from dreamontage.generator.frames import fitted, load_clip, load_still
+from dreamontage.generator.video import VideoWriter
 from dreamontage.schemas.errors import InvalidInput, MediaRejected
 
 SIZE = (256, 144)
@@ -254,8 +255,12 @@ def test_a_trim_after_the_end_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_or_disguised_clip_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", list(range(20, 200, 3)))
     (tmp_path / "half.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with VideoWriter(tmp_path / "whole.mp4", (160, 96), 24) as writer:  # its index stands in front and promises all
+        writer.write(np.random.default_rng(0).integers(0, 256, (30, 96, 160, 3)).astype(np.uint8))
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "front.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     (tmp_path / "hls.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{clip.name}\n#EXT-X-ENDLIST\n")
-    for name in ("half.mp4", "list.mp4", "hls.mp4"):
+    for name in ("half.mp4", "front.mp4", "list.mp4", "hls.mp4"):
         with pytest.raises(MediaRejected):
             load_clip(tmp_path / name, "mov", fps=24, size=SIZE)
