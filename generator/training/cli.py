@@ -60,6 +60,53 @@ def autoencoder(
     typer.echo(f"model: {model}")
 
 
+@app.command()
+def adapt(
+    out: Annotated[Path, typer.Option(help="Folder for shots, latents, checkpoints, curves, strips and the model.")],
+    minutes: Annotated[float, typer.Option(help="Wall-clock budget of the training itself.")] = 45.0,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps instead of by the clock.")] = None,
+    vae: Annotated[Path | None, typer.Option(help="Folder of the autoencoder; default: nano's own.")] = None,
+    pictures: Annotated[
+        list[Path] | None, typer.Option(help="Folder of training pictures, besides the installed packages. Repeatable.")
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Training shots to draw; those in OUT/shots are kept.")] = 3000,
+    large: Annotated[int, typer.Option(help="How many of them at draft size; the others are smaller.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads for torch; default: all cores.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from OUT/checkpoint.pt.")] = False,
+    warm_start: Annotated[Path | None, typer.Option(help="Begin at the weights of another checkpoint.pt.")] = None,
+) -> None:
+    """Adaptive tuning of the transformer on clips of known motion, guided and plain; OUT/model is the result."""
+    import cv2
+    import torch
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from dreamontage.generator.models.autoencoder import NanoAutoencoder
+    from dreamontage.generator.models.catalogue import weights_folder
+    from dreamontage.generator.training.adapt import AdaptTraining
+    from dreamontage.generator.training.adapt_run import train_adapt
+    from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
+
+    cv2.setNumThreads(1)
+    if threads:
+        torch.set_num_threads(threads)
+    config = AdaptTraining(minutes=None if steps else minutes, steps=steps, seed=seed)
+    sources = find_pictures(pictures or [])
+    out.mkdir(parents=True, exist_ok=True)
+    write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
+    folder = vae or weights_folder("nano") / "vae"
+    network = NanoAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        tasks = {stage: bar.add_task(stage, total=1.0) for stage in ("shots", "latents", "training")}
+
+        def report(stage: str, done: float, total: float, text: str) -> None:
+            bar.update(tasks[stage], completed=done, total=total, description=text or stage)
+
+        model = train_adapt(config, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
+    typer.echo(f"model: {model}")
+
+
 @app.command("measure-autoencoder")
 def measure_autoencoder(
     model: Annotated[Path, typer.Argument(help="Folder of a saved autoencoder.")],

@@ -1,7 +1,7 @@
 """Training shots for adaptive tuning: a clip with known motion, anchors taken from it, and the previz they lead to.
 
-A shot depends on (seed, index) alone. What is kept is one window of it, as a segment sees it: the first slot stands for one
-frame, so the previz comes with its true errors (eased speed, unseen borders, parallax, seams).
+A shot depends on (seed, index) alone. What is kept is one window of it, as a segment sees it: the first slot stands for
+one frame. The previz is the product's own, with its true errors (eased speed, unseen borders, parallax, seams).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw_clip(
 
 
 def draw_anchors(rng: np.random.Generator, slots: int) -> list[ShotAnchor]:
-    """Anchors on a shot of `slots` slots: ends mostly pinned, one in the middle or more, sometimes a clip or a weak one."""
+    """Anchors on a shot of `slots` slots: ends mostly pinned, some in the middle, sometimes a clip or a weak one."""
     places: set[int] = set()
     if rng.random() < 0.9:
         places.add(0)
@@ -182,7 +182,12 @@ def load_shot(path: Path) -> TrainingShot:
 
 
 def draw_shots(
-    folder: Path, mixture: ClipMixture, count: int, large: int, seed: int = 0, report: Callable[[int], None] = lambda _: None
+    folder: Path,
+    mixture: ClipMixture,
+    count: int,
+    large: int,
+    seed: int = 0,
+    report: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
     """Draw shots 0..count-1 into `folder`, the last `large` of them at draft size; those that exist are kept."""
     folder.mkdir(parents=True, exist_ok=True)

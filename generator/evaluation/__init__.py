@@ -1,0 +1,1 @@
+"""Measures what nano's default output is worth, beside the simplest alternatives, and draws it."""

@@ -1,0 +1,46 @@
+"""`dreamontage evaluate`: the command line of measuring. Torch is imported only when a command runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+class Suite(StrEnum):
+    """What can be measured."""
+
+    between = "between"
+    scaling = "scaling"
+
+
+@app.command()
+def evaluate(
+    suite: Annotated[Suite, typer.Option(help="between: quality between anchors; scaling: 60 s against 10 s.")],
+    out: Annotated[Path, typer.Option(help="Folder for numbers, table and sheet.")],
+    model: Annotated[str, typer.Option(help="Model id or pipeline folder.")] = "nano",
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the model's card.")] = None,
+    t0: Annotated[float | None, typer.Option(help="Flow time where guide=follow starts; default: the card.")] = None,
+) -> None:
+    """Measure a model's default output beside its alternatives; needs the extra `evaluate`."""
+    if suite is Suite.scaling:
+        from dreamontage.generator.evaluation.scaling import run_scaling
+
+        numbers = run_scaling(model, out)
+        typer.echo(f"60 s against 10 s: memory x{numbers['memory_ratio']}, time/s x{numbers['time_per_second_ratio']}")
+        return
+    import cv2
+
+    from dreamontage.generator.evaluation.between import run_between
+    from dreamontage.generator.pipeline import DreaMontagePipeline
+
+    cv2.setNumThreads(1)
+    named = {"num_inference_steps": steps, "t0": t0}
+    settings = {key: value for key, value in named.items() if value is not None}
+    numbers = run_between(DreaMontagePipeline.from_pretrained(model), out, typer.echo, **settings)
+    typer.echo((out / "table.md").read_text())
+    typer.echo(f"final beats the cross-fade in LPIPS on {numbers['final_beats_fade_in_lpips']} of 10 clips")

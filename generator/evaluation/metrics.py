@@ -1,0 +1,65 @@
+"""Numbers for frames uint8 [F,H,W,3] RGB: fidelity to a truth, and how continuous a shot is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamontage.generator.decoding import to_tensor
+from dreamontage.generator.measuring.judge import cuts, static_pairs
+from dreamontage.generator.measuring.pairs import PairMeter
+from dreamontage.generator.training.perceptual import PerceptualDistance
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Means over frames: PSNR in dB (higher is better) and LPIPS-alex (lower is better)."""
+
+    psnr_db: float
+    lpips: float
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """Largest flow-compensated step over the median one, suspected cuts, and the longest still stretch in seconds."""
+
+    step_ratio: float
+    cuts: int
+    frozen_s: float
+
+
+def psnr_db(frames: Frames, truth: Frames) -> float:
+    """Mean over frames of the PSNR in dB; 99 for equal frames."""
+    error = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
+    return float((10 * np.log10(255**2 / np.maximum(error, 255**2 * 10**-9.9))).mean())
+
+
+@torch.no_grad()
+def fidelity(frames: Frames, truth: Frames, distance: PerceptualDistance) -> Fidelity:
+    """Compare frames with the truth, both [F,H,W,3]."""
+    lpips = [float(distance(to_tensor(a[None]), to_tensor(b[None]))) for a, b in zip(frames, truth, strict=True)]
+    return Fidelity(psnr_db(frames, truth), float(np.mean(lpips)))
+
+
+def continuity(frames: Frames, fps: int) -> Continuity:
+    """Judge a shot without a truth; the detectors are those of the delivered report."""
+    meter = PairMeter()
+    for frame in frames:
+        meter.add(frame)
+    steps = np.array(meter.curves.step[1:])
+    longest = run = 0
+    for still in static_pairs(meter.curves):
+        run = run + 1 if still else 0
+        longest = max(longest, run)
+    ratio = float(steps.max() / max(np.median(steps), 0.3))
+    return Continuity(ratio, len(cuts(meter.curves, fps)), longest / fps)
+
+
+def sharpness(frames: Frames) -> float:
+    """Mean absolute step between horizontal neighbours, 0..255."""
+    return float(np.abs(np.diff(frames.astype(np.float32), axis=2)).mean())

@@ -1,0 +1,138 @@
+"""One adaptive-tuning run from pictures to weights: draw shots, encode them, train, with curves and sample strips."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from dreamontage.generator.conditioning import assemble
+from dreamontage.generator.decoding import StreamingDecoder, to_pixels
+from dreamontage.generator.models.autoencoder import NanoAutoencoder
+from dreamontage.generator.sampling import Sampling, sample
+from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
+from dreamontage.generator.training.data.batches import ClipMixture
+from dreamontage.generator.training.data.pictures import Picture, Pixels
+from dreamontage.generator.training.held_out import write_curve
+from dreamontage.generator.training.samples import Sample, conditions_of, encode_shot, load_sample
+from dreamontage.generator.training.shots import draw_shots
+
+Report = Callable[[str, float, float, str], None]
+"""Called with (stage, done, total, text)."""
+
+STRIPS = 4
+"""Shots at the start that are kept out of training and drawn as strips on the way."""
+
+
+def encode_shots(
+    shots: Sequence[Path], folder: Path, vae: NanoAutoencoder, report: Callable[[int], None]
+) -> list[Path]:
+    """Encode drawn shots into `folder`; those that exist are kept. Use a new folder for another autoencoder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{shot.stem}.safetensors" for shot in shots]
+    for index, (shot, target) in enumerate(zip(shots, targets, strict=True)):
+        if not target.exists():
+            with torch.autocast("cpu", torch.bfloat16):
+                encode_shot(shot, target, vae)
+        report(index + 1)
+    return targets
+
+
+def train_adapt(
+    config: AdaptTraining,
+    out: Path,
+    pictures: Sequence[Picture],
+    vae: NanoAutoencoder,
+    shots: int,
+    large: int,
+    resume: bool = False,
+    warm_start: Path | None = None,
+    report: Report = lambda *_: None,
+) -> Path:
+    """Run the recipe; returns the folder of the tuned model (`out/model` with transformer/ and prompt_tokens/).
+
+    Writes into `out`: shots/ and latents/ (kept for the next run), recipe.json, checkpoint.pt, curve.csv, curve.png and
+    strips.jpg, refreshed every `checkpoint_minutes`. `resume` goes on from out/checkpoint.pt; `warm_start` begins a new
+    run at another checkpoint's weights.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    mixture = ClipMixture(list(pictures), config.seed)
+    drawn = draw_shots(out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""))
+    encoded = encode_shots(drawn, out / "latents", vae, lambda n: report("latents", n, shots, ""))
+    kept = [load_sample(path) for path in encoded]
+    trainer = AdaptTrainer(config, kept[STRIPS:])
+    curve = out / "curve.csv"
+    if resume:
+        trainer.load(out / "checkpoint.pt")
+    else:
+        curve.unlink(missing_ok=True)
+        if warm_start is not None:
+            trainer.warm_start(warm_start)
+    (out / "recipe.json").write_text(json.dumps(asdict(config) | {"shots": shots, "large": large}, indent=1) + "\n")
+    rows: list[dict[str, float]] = []
+    saved_at = trainer.elapsed
+    while trainer.progress < 1:
+        rows.append(trainer.train_step())
+        text = f"step {trainer.step} loss {rows[-1]['loss']:.4f}"
+        report("training", trainer.progress, 1.0, text)
+        if trainer.progress >= 1 or trainer.elapsed - saved_at > 60 * config.checkpoint_minutes:
+            saved_at = trainer.elapsed
+            trainer.save(out / "checkpoint.pt")
+            trainer.publish(out / "model")
+            append_rows(curve, rows)
+            draw_curve(curve, out / "curve.png")
+            rows.clear()
+            write_strips(out / "strips.jpg", trainer, kept[:STRIPS], vae)
+    return out / "model"
+
+
+@torch.no_grad()
+def write_strips(path: Path, trainer: AdaptTrainer, samples: Iterable[Sample], vae: NanoAutoencoder) -> None:
+    """For each sample four rows of decoded frames at the same times: truth, guide, guided result, guide=off."""
+    model = SimpleNamespace(
+        transformer=trainer.slow_transformer,
+        prompt_tokens=trainer.slow_prompt_tokens,
+        scheduler=FlowMatchEulerDiscreteScheduler(),  # type: ignore[no-untyped-call]
+    )
+    rows = []
+    for number, one in enumerate(samples):
+        guide = one.guide.float()
+        results = [one.truth.float(), guide]
+        for guided, sampling in ((True, Sampling(3, t0=0.5)), (False, Sampling(10))):
+            window = assemble(conditions_of(one, guided), *one.shape)
+            generator = torch.Generator().manual_seed(number)
+            results.append(sample(model, window, one.words, (), sampling, generator, guide).latents)
+        for latents in results:
+            frames = to_pixels(torch.cat(list(StreamingDecoder(vae).slots(latents))))
+            picks = np.linspace(0, len(frames) - 1, 8).round().astype(int)
+            rows.append(np.concatenate([_small(frames[i]) for i in picks], axis=1))
+    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+
+
+def _small(frame: Pixels) -> Pixels:
+    return np.asarray(cv2.resize(frame, (160, 96), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def append_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Add rows to a CSV file, with a head line if it is new."""
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if is_new:
+            writer.writeheader()
+        writer.writerows({key: round(value, 6) for key, value in row.items()} for row in rows)
+
+
+def draw_curve(source: Path, target: Path) -> None:
+    """Draw the loss column of a curve file."""
+    with source.open() as file:
+        values = np.array([float(row["loss"]) for row in csv.DictReader(file)])
+    write_curve(target, values, "adaptive tuning: loss by step")

@@ -1,0 +1,165 @@
+"""Latents of training shots, and batches of them under the very conditions that inference assembles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dreamontage.generator.conditioning import (
+    ClipCondition,
+    Condition,
+    GuideCondition,
+    StillCondition,
+    TailCondition,
+    assemble,
+)
+from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
+from dreamontage.generator.models.vocabulary import TimedWord, timed_words
+from dreamontage.generator.timeline import STRIDE
+from dreamontage.generator.training.shots import OVERLAP, ShotAnchor, load_shot
+from dreamontage.schemas.montage import Camera
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training shot in normalised latents [16,n,h,w]: the truth and the guide, E(previz).
+
+    `heads` [16,k,1,h,w]: image-mode latents of the first frame of each anchor. `spread` [16,1,1,1]: deviation of the
+    posterior per channel.
+    """
+
+    truth: Tensor
+    guide: Tensor
+    heads: Tensor
+    spread: Tensor
+    anchors: tuple[ShotAnchor, ...]
+    tail: int
+    words: tuple[TimedWord, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slots, latent height, latent width."""
+        slots, height, width = self.truth.shape[1:]
+        return slots, height, width
+
+
+@torch.no_grad()
+def encode_shot(source: Path, target: Path, vae: Any) -> None:
+    """Encode a drawn shot once: half-precision safetensors at `target`, each condition encoded by itself."""
+    shot = load_shot(source)
+    truth, guide = (encode_video(vae, pixels_to_tensor(frames)) for frames in (shot.truth, shot.previz))
+    firsts = [shot.truth[STRIDE * a.slot : STRIDE * a.slot + 1] for a in shot.anchors]
+    stills = [encode_video(vae, pixels_to_tensor(first)) for first in firsts]
+    heads = torch.stack(stills) if stills else torch.zeros(0, truth.shape[0], 1, *truth.shape[2:])
+    note = {
+        "anchors": [[a.slot, a.slots, a.strength] for a in shot.anchors],
+        "tail": shot.tail,
+        "camera": shot.camera.model_dump() if shot.camera_known else None,
+        "span": [max(0.0, shot.camera_start), shot.camera_stop],
+        "spread": [vae.config.sigma / std for std in vae.config.latents_std],
+    }
+    tensors = {"truth": truth, "guide": guide, "heads": heads}
+    temporary = target.with_suffix(".tmp")
+    save_file({k: v.half().contiguous() for k, v in tensors.items()}, temporary, metadata={"note": json.dumps(note)})
+    temporary.rename(target)
+
+
+def load_sample(path: Path) -> Sample:
+    """Read what `encode_shot` wrote (kept in half precision)."""
+    with safe_open(path, framework="pt") as file:
+        note = json.loads(file.metadata()["note"])
+        tensors = {name: file.get_tensor(name) for name in ("truth", "guide", "heads")}
+    camera = Camera.model_validate(note["camera"]) if note["camera"] else None
+    return Sample(
+        **tensors,
+        spread=torch.tensor(note["spread"]).view(-1, 1, 1, 1),
+        anchors=tuple(ShotAnchor(*anchor) for anchor in note["anchors"]),
+        tail=note["tail"],
+        words=tuple(timed_words("", camera, *note["span"])) if camera else (),
+    )
+
+
+def conditions_of(sample: Sample, guided: bool, generator: torch.Generator | None = None) -> list[Condition]:
+    """What inference would know about the window; with a generator given clips and tails are re-sampled.
+
+    Stills and the heads of clips and tails are in image mode; other slots come from the posterior (design section 4).
+    """
+    truth, conditions = sample.truth.float(), list[Condition]()
+
+    def resampled(start: int, stop: int) -> Tensor:
+        latents = truth[:, start:stop]
+        if generator is None:
+            return latents
+        return latents + sample.spread * torch.randn(latents.shape, generator=generator)
+
+    if sample.tail:
+        conditions.append(TailCondition(truth[:, :1], resampled(1, OVERLAP)))
+    for anchor, head in zip(sample.anchors, sample.heads.float(), strict=True):
+        if anchor.slots == 1:
+            conditions.append(StillCondition(anchor.slot, head, anchor.strength))
+        else:
+            rest = resampled(anchor.slot + 1, anchor.slot + anchor.slots)
+            conditions.append(ClipCondition(anchor.slot, torch.cat([head, rest], 1), anchor.strength))
+    if guided:
+        conditions.append(GuideCondition(sample.guide.float()))
+    return conditions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one shape: truth, guide and condition [B,16,n,h,w], mask [B,4,n,h,w], fixed [B,n], timed words."""
+
+    truth: Tensor
+    guide: Tensor
+    cond: Tensor
+    mask: Tensor
+    fixed: Tensor
+    words: list[tuple[TimedWord, ...]]
+
+
+def collate(samples: Sequence[Sample], guided: Sequence[bool], generator: torch.Generator) -> Batch:
+    """Assemble the conditions of samples of one shape."""
+    rows = [
+        assemble(conditions_of(s, g, generator), *s.shape, generator=generator)
+        for s, g in zip(samples, guided, strict=True)
+    ]
+    return Batch(
+        truth=torch.stack([s.truth.float() for s in samples]),
+        guide=torch.stack([s.guide.float() for s in samples]),
+        cond=torch.stack([row.cond for row in rows]),
+        mask=torch.stack([row.mask for row in rows]),
+        fixed=torch.stack([row.fixed for row in rows]),
+        words=[s.words for s in samples],
+    )
+
+
+class SampleBook:
+    """Samples by shape; draws batches of about `tokens` transformer tokens that depend on the generators alone.
+
+    The widest shapes, `large_share` of the draws, are kept for the last part of a run.
+    """
+
+    def __init__(self, samples: Sequence[Sample], tokens: int, small_area: int = 256) -> None:
+        self.tokens = tokens
+        self.shelves: dict[tuple[int, int, int], list[Sample]] = {}
+        for sample in samples:
+            self.shelves.setdefault(sample.shape, []).append(sample)
+        self.large = {shape for shape in self.shelves if shape[1] * shape[2] > small_area}
+
+    def draw(self, rng: np.random.Generator, large: bool) -> list[Sample]:
+        """Samples of one shape, shapes weighted by how many samples they hold."""
+        shapes = sorted(self.large if large and self.large else set(self.shelves) - self.large or self.large)
+        weights = np.array([len(self.shelves[shape]) for shape in shapes], dtype=np.float64)
+        slots, height, width = shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
+        count = max(1, self.tokens // (slots * height * width // 4))
+        shelf = self.shelves[shape]
+        return [shelf[int(index)] for index in rng.integers(len(shelf), size=count)]
