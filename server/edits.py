@@ -79,7 +79,7 @@ def place(
     seconds = [_known(t) for t in placed]
     if duration_s is None:
         ends = [snap_frame(t, fps) / fps + length for t, length in zip(seconds, lengths, strict=True)]
-        duration_s = max(ends, default=0.0) + (limits.AUTO_GAP_S if len(ends) < 2 else 0.0)
+        duration_s = max([*ends, *seconds], default=0.0) + (limits.AUTO_GAP_S if len(ends) < 2 else 0.0)
     return seconds, round(duration_s, 6)
 
 
@@ -96,6 +96,10 @@ def create(
 ) -> Montage:
     """A first revision. Anchors without a time are placed evenly; without a duration the last anchor ends the shot."""
     _count(len(new))
+    first = Montage(
+        id=montage_id, brief=brief, format=form, model=model, seed=seed,
+        duration_s=limits.MIN_DURATION_S if duration_s is None else duration_s,
+    )  # fmt: skip
     times: list[float | None] = []
     lengths: list[float] = []
     for number, (spec, media) in enumerate(new, 1):
@@ -119,10 +123,8 @@ def create(
         spec.anchor(f"a{number}", media.id, second)
         for number, ((spec, media), second) in enumerate(zip(new, seconds, strict=True), 1)
     ]
-    empty = Montage(
-        id=montage_id, brief=brief, format=form, duration_s=max(total, limits.MIN_DURATION_S), model=model, seed=seed
-    )
-    return edit_beats(_with(empty, anchors=anchors), beats, [])
+    whole = _with(first, anchors=anchors, duration_s=max(total, limits.MIN_DURATION_S))
+    return edit_beats(whole, beats, [])
 
 
 def add_anchors(

@@ -1,0 +1,142 @@
+"""The HTTP door: a token from the first day, no other host or origin, finished files by signed links with ranges."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+from agent import Agent
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.server.auth import load_token
+from dreamontage.server.files import FileLinks
+from dreamontage.server.http import check_host, http_app
+from dreamontage.server.store import Studio
+
+pytestmark = pytest.mark.anyio
+TOKEN = "a-token-for-tests-only"
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+
+
+@pytest.fixture
+def url(studio: Studio, pictures: list[Path]) -> Iterator[str]:
+    """A real server on a free port."""
+    config = uvicorn.Config(
+        http_app(studio, TOKEN, roots=[pictures[0].parent]), port=0, log_level="error", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    ready = threading.Event()
+    startup = server.startup
+
+    async def announced(*arguments: Any, **more: Any) -> None:
+        await startup(*arguments, **more)
+        ready.set()
+
+    server.startup = announced  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: anyio.run(server.serve))
+    thread.start()
+    assert ready.wait(20)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=url, headers=HEADERS, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def bearer() -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def test_nothing_is_answered_without_the_token(http: httpx2.AsyncClient) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
+        for path in ("/mcp", "/", "/health"):
+            response = await http.post(path, json=LIST, headers=headers)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"].startswith("Bearer")
+            assert TOKEN not in response.text and "plan_montage" not in response.text
+
+
+async def test_another_host_or_origin_is_refused(http: httpx2.AsyncClient, bearer: dict[str, str]) -> None:
+    assert (await http.post("/mcp", json=LIST, headers={**bearer, "Host": "evil.example"})).status_code == 421
+    assert (await http.post("/mcp", json=LIST, headers={**bearer, "Origin": "http://evil.example"})).status_code == 403
+
+
+async def test_an_oversized_request_is_refused(http: httpx2.AsyncClient, bearer: dict[str, str]) -> None:
+    body = json.dumps({**LIST, "params": {"padding": "x" * (9 * 2**20)}})
+    response = await http.post("/mcp", content=body, headers={**bearer, "Content-Type": "application/json"})
+    assert response.status_code == 413
+
+
+async def test_a_client_with_the_token_gets_a_link_and_any_range_of_the_file(
+    url: str, http: httpx2.AsyncClient, bearer: dict[str, str], studio: Studio
+) -> None:
+    async with (
+        httpx2.AsyncClient(headers=bearer, timeout=60) as authorised,
+        Client(streamable_http_client(f"{url}/mcp", http_client=authorised)) as client,
+    ):
+        agent = Agent(client)
+        montage = (await agent.call("plan_montage", anchors=["sunset.jpg", "seeding.jpg"], duration_s=1))["montage_id"]
+        answer = await agent.call("preview_montage", montage_id=montage)
+    link = answer["animatic"]["url"]
+    assert link.startswith(url)
+    whole = await http.get(link)
+    assert whole.status_code == 200 and whole.headers["content-type"] == "video/mp4"
+    assert whole.content == Path(answer["animatic"]["path"]).read_bytes()
+    part = await http.get(link, headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == whole.content[10:20]
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
+    assert (await http.get(link, headers={"Range": f"bytes={10**9}-"})).status_code == 416
+
+
+async def test_a_link_opens_one_file_until_it_expires(http: httpx2.AsyncClient, studio: Studio, url: str) -> None:
+    links = FileLinks(studio.folder, TOKEN)
+    folder = studio.folder / "videos" / "v_1"
+    folder.mkdir()
+    (folder / "one-shot.mp4").write_bytes(b"film")
+    (folder / "report.json").write_text("{}")
+    good = links.url(url, folder / "one-shot.mp4")
+    assert (await http.get(good)).content == b"film"
+    for wrong in (
+        links.url(url, folder / "one-shot.mp4", now=0),
+        good.replace("one-shot.mp4", "report.json"),
+        good.replace("videos/v_1/one-shot.mp4", "studio.db"),
+        good.replace("videos/v_1/one-shot.mp4", "videos/v_1/..%2f..%2fstudio.db"),
+        FileLinks(studio.folder, "another key").url(url, folder / "one-shot.mp4"),
+    ):
+        assert (await http.get(wrong)).status_code == 403, wrong
+    (folder / "one-shot.mp4").unlink()
+    assert (await http.get(good)).status_code == 404
+
+
+def test_the_token_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    token = load_token(file)
+    assert len(token) >= 40 and load_token(file) == token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    with pytest.raises(PermissionError, match="chmod 600"):
+        load_token(file)
+
+
+def test_listening_beyond_this_machine_needs_to_be_asked_for() -> None:
+    check_host("127.0.0.1", allow_remote=False)
+    check_host("0.0.0.0", allow_remote=True)
+    with pytest.raises(InvalidInput, match="--allow-remote"):
+        check_host("0.0.0.0", allow_remote=False)
