@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,7 @@ class DreaMontagePipeline(DiffusionPipeline):
     prompt tokens and a flow-matching scheduler. `card` holds the model's own numbers (window, overlap, defaults).
     """
 
-    model_cpu_offload_seq = "prompt_tokens->transformer->vae"
-    _callback_tensor_inputs = ("latents",)
+    model_cpu_offload_seq = "prompt_tokens->transformer->vae"  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -84,26 +84,27 @@ class DreaMontagePipeline(DiffusionPipeline):
         scheduler: FlowMatchEulerDiscreteScheduler,
     ) -> None:
         super().__init__()
-        self.register_modules(vae=vae, transformer=transformer, prompt_tokens=prompt_tokens, scheduler=scheduler)
+        modules = {"vae": vae, "transformer": transformer, "prompt_tokens": prompt_tokens, "scheduler": scheduler}
+        self.register_modules(**modules)  # type: ignore[no-untyped-call]
         for module in (vae, transformer, prompt_tokens):
             module.eval()
         self.card = NANO
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> DreaMontagePipeline:
-        """Load a shipped model by its id, or any pipeline folder or hub repository."""
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.exists() and str(pretrained_model_name_or_path) in catalogue.cards():
-            folder = catalogue.weights_folder(str(pretrained_model_name_or_path))
-        source = folder if folder.exists() else pretrained_model_name_or_path
-        pipe: DreaMontagePipeline = super().from_pretrained(str(source), **kwargs)
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[Any], **kwargs: Any
+    ) -> DreaMontagePipeline:
+        """Load a model of the catalogue by its id ("nano"), or any pipeline folder or hub repository."""
+        name = str(pretrained_model_name_or_path)
+        folder = catalogue.weights_folder(name) if name in catalogue.cards() else Path(name)
+        pipe: DreaMontagePipeline = super().from_pretrained(str(folder) if folder.exists() else name, **kwargs)
         if (folder / catalogue.CARD).exists():
             pipe.card = catalogue.read_card(folder)
         return pipe
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
         """Save all components, and the card beside them."""
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
         card = self.card.model_dump_json(indent=2, exclude={"available"}, exclude_defaults=True)
         (Path(save_directory) / catalogue.CARD).write_text(card + "\n", encoding="utf-8")
 
@@ -181,13 +182,13 @@ class DreaMontagePipeline(DiffusionPipeline):
             frames = [[Image.fromarray(frame) for frame in shown]] if output_type == "pil" else shown[None] / 255.0
             if output_type == "np":
                 frames = frames.astype(np.float32)
-        self.maybe_free_model_hooks()
+        self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return DreaMontageOutput(frames=frames, plan=plan) if return_dict else (frames, plan)
 
 
 def _pinned(anchor: Pinned, size: tuple[int, int]) -> tuple[NDArray[np.uint8], float, dict[str, Any]]:
     """Frames uint8 [n,H,W,3] at `size`, the second, and the anchor's other fields."""
-    fields = dict(anchor) if isinstance(anchor, dict) else {"media": anchor[0], "second": anchor[1]}
+    fields: dict[str, Any] = dict(anchor) if isinstance(anchor, dict) else {"media": anchor[0], "second": anchor[1]}
     media, second = fields.pop("media"), float(fields.pop("second"))
     pictures = [media] if isinstance(media, Image.Image) or getattr(media, "ndim", 0) == 3 else list(media)
     fit, focus = fields.get("fit", "cover"), fields.get("focus", (0.5, 0.5))

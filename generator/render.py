@@ -50,7 +50,7 @@ class RenderTask:
 
 @dataclass
 class Meter:
-    """Progress in seconds of work, denoising by steps times slots and delivery by slots, from speeds measured so far."""
+    """Progress in seconds of work: denoising by steps times slots, delivery by slots, at the speeds seen so far."""
 
     report: Callable[[Progress], None]
     steps: float

@@ -58,7 +58,9 @@ def planned(body: Montage, media: Mapping[str, Media] = MEDIA) -> Plan:
     return plan_montage(body, media, CARD, "draft")
 
 
-def decided(body: Montage, base: Video | None, request: RenderRequest | None = None, **kwargs: object) -> list[Decision]:
+def decided(
+    body: Montage, base: Video | None, request: RenderRequest | None = None, **kwargs: object
+) -> list[Decision]:
     request = request or RenderRequest(quality="draft")
     return decide(planned(body), body, MEDIA, CARD, request, base, weights="w", **kwargs)  # type: ignore[arg-type]
 
@@ -74,8 +76,8 @@ def as_video(body: Montage, decisions: Sequence[Decision]) -> Video:
                 start=d.segment.start, stop=d.segment.stop, window_start=d.segment.window_start,
                 seam=d.segment.seam, seed=d.seed, recipe=d.recipe, fingerprint=name, settings=d.settings,
                 tail=tail, held=d.held_take,
-            )  # fmt: skip
-        )
+            )
+        )  # fmt: skip
     report = Report(
         requested_duration_s=1, duration_s=1, fps=24, frames=1, width=1, height=1, model="tiny", seed=1, segments=[],
         anchors=[], intervals=[], seams=[], cuts=[], notes=[],
@@ -185,6 +187,9 @@ def test_what_changes_a_recipe_and_what_does_not() -> None:
         fresh = planned(changed)
         return recipe(fresh, fresh.segments[0], changed, MEDIA, CARD, given, weights)
 
+    def with_first(**update: object) -> Montage:
+        return body.model_copy(update={"anchors": [body.anchors[0].model_copy(update=update), *body.anchors[1:]]})
+
     same = of(body)
     assert recipe(plan, segment, body, MEDIA, CARD, RenderSettings(), "w") == same
     assert of(body.model_copy(update={"seed": 8, "revision": 9, "brief": "another"})) == same
@@ -196,9 +201,9 @@ def test_what_changes_a_recipe_and_what_does_not() -> None:
         of(body, weights="other"),
         of(moved(body, "a0", 0.5)),
         of(body.model_copy(update={"beats": []})),
-        of(body.model_copy(update={"anchors": [body.anchors[0].model_copy(update={"strength": 0.5}), *body.anchors[1:]]})),
-        of(body.model_copy(update={"anchors": [body.anchors[0].model_copy(update={"fit": "contain"}), *body.anchors[1:]]})),
-    }  # fmt: skip
+        of(with_first(strength=0.5)),
+        of(with_first(fit="contain")),
+    }
     assert len(different) == 7
     assert same not in different
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_times_begin_at_the_start_and_fall_towards_zero(steps: int, shift: float
     times = step_times(steps, shift, start)
     shifted = [shift * u / (1 + (shift - 1) * u) for u in times]
     assert shifted[0] == pytest.approx(start)
-    assert all(a > b > 0 for a, b in zip(shifted, shifted[1:], strict=False))
+    assert all(a > b > 0 for a, b in pairwise(shifted))
     assert unshifted(shifted[-1], shift) == pytest.approx(times[-1])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -235,7 +237,7 @@ def test_invariant_7_a_correction_restores_the_tails_statistics_and_fades_to_ide
     fixed = correct_drift(new, drift, 8)
     assert torch.equal(fixed[:, 8:], new[:, 8:])
     change = (fixed - new).abs().mean((0, 2, 3))
-    assert all(a > b for a, b in zip(change[:8], change[1:9], strict=True))
+    assert all(a > b for a, b in pairwise(change[:9]))
     assert torch.equal(correct_drift(new, drift, 0), new)
     assert measure_drift(tail, tail).largest == 0
 
@@ -251,7 +253,7 @@ def test_invariant_9_the_same_seeds_give_the_same_takes_and_one_changed_tail_cha
     assert [r.fingerprint for r in repeat] == [r.fingerprint for r in rendered]
     assert torch.equal(latents_of(again, repeat), latents_of(takes, rendered))
     first = decisions[0]
-    other = [type(first)(**{**vars(first), "seed": 99}), *decisions[1:]]
+    other = [replace(first, seed=99), *decisions[1:]]
     changed = list(render_segments(pipe, shot, other, MemoryTakes()))
     assert all(a.fingerprint != b.fingerprint for a, b in zip(changed, rendered, strict=True))
 
@@ -271,8 +273,8 @@ def test_invariant_10_a_held_end_stays_verbatim(
 ) -> None:
     shot, rendered, takes, _ = carried
     old = rendered[1]
-    held = type(old.decision)(**{**vars(old.decision), "seed": 4, "held_take": old.fingerprint})
-    kept = type(rendered[2].decision)(**{**vars(rendered[2].decision), "action": "reuse", "take": rendered[2].fingerprint})
+    held = replace(old.decision, seed=4, held_take=old.fingerprint)
+    kept = replace(rendered[2].decision, action="reuse", take=rendered[2].fingerprint)
     result = list(render_segments(pipe, shot, [rendered[0].decision, held, kept], takes))
     new, before = takes.load(result[1].fingerprint), takes.load(old.fingerprint)
     assert new is not None and before is not None
@@ -286,8 +288,8 @@ def test_a_kept_take_that_would_continue_from_something_else_is_rendered_instead
     pipe: DreaMontagePipeline, carried: tuple[Shot, list[Rendered], MemoryTakes, Recorder]
 ) -> None:
     shot, rendered, takes, _ = carried
-    first = type(rendered[0].decision)(**{**vars(rendered[0].decision), "seed": 8})
-    kept = type(rendered[1].decision)(**{**vars(rendered[1].decision), "action": "reuse", "take": rendered[1].fingerprint})
+    first = replace(rendered[0].decision, seed=8)
+    kept = replace(rendered[1].decision, action="reuse", take=rendered[1].fingerprint)
     result = list(render_segments(pipe, shot, [first, kept], takes))
     assert [r.reused for r in result] == [False, False]
 

@@ -85,7 +85,7 @@ class NanoTransformer(WanTransformer3DModel):
     the network adds what the condition lacks: velocity = (x_t - c - network) / t. Elsewhere it is the velocity.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         patch_size: Sequence[int] = (1, 2, 2),
@@ -124,17 +124,18 @@ class NanoTransformer(WanTransformer3DModel):
             rope_max_seq_len=rope_max_seq_len,
             pos_embed_seq_len=pos_embed_seq_len,
         )
-        self.rope = ExplicitRope(attention_head_dim, patch_size)
+        self.rope: nn.Module = ExplicitRope(attention_head_dim, patch_size)  # type: ignore[assignment]
 
     def forward(
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """The velocity; arguments and results as in `WanTransformer3DModel.forward`."""
         result = super().forward(hidden_states, timestep, encoder_hidden_states, *args, **kwargs)
-        if not self.config.from_condition:
+        if not self.config["from_condition"]:
             return result
         output = result[0].float()
-        noisy, _, cond = hidden_states.float().split((LATENT_CHANNELS, MASK_CHANNELS, LATENT_CHANNELS), dim=1)
+        inputs = hidden_states.float()
+        noisy, cond = inputs[:, :LATENT_CHANNELS], inputs[:, LATENT_CHANNELS + MASK_CHANNELS :]
         time = (timestep.float() / 1000).clamp(min=SHORTEST_TIME).view(-1, 1, 1, 1, 1)
         known = cond.abs().amax((1, 3, 4), keepdim=True) > 0
         velocity = torch.where(known, (noisy - cond - output) / time, output).to(result[0].dtype)
@@ -142,7 +143,7 @@ class NanoTransformer(WanTransformer3DModel):
 
 
 @torch.no_grad()
-def init_from_scratch(transformer: WanTransformer3DModel, block_scale: float = 0.3) -> None:
+def init_from_scratch(transformer: Any, block_scale: float = 0.3) -> None:
     """Prepare a fresh transformer for training: zero velocity at first, and damped block outputs, in place."""
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
