@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Decision:
-    """What a render does with one segment: reuse `take`, or render it with this seed, holding the end of `held_take`."""
+    """What a render does with a segment: reuse `take`, or render it with this seed, holding the end of `held_take`."""
 
     segment: Segment
     action: Literal["render", "reuse"]

@@ -21,6 +21,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.utils.import_utils import is_accelerate_available
 from diffusers.utils.outputs import BaseOutput
 from numpy.typing import NDArray
 from PIL import Image
@@ -97,6 +98,7 @@ class DreaMontagePipeline(DiffusionPipeline):
         """Load a model of the catalogue by its id ("nano"), or any pipeline folder or hub repository."""
         name = str(pretrained_model_name_or_path)
         folder = catalogue.weights_folder(name) if name in catalogue.cards() else Path(name)
+        kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())
         pipe: DreaMontagePipeline = super().from_pretrained(str(folder) if folder.exists() else name, **kwargs)
         if (folder / catalogue.CARD).exists():
             pipe.card = catalogue.read_card(folder)
