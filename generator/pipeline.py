@@ -98,7 +98,7 @@ class DreaMontagePipeline(DiffusionPipeline):
         """Load a model of the catalogue by its id ("nano"), or any pipeline folder or hub repository."""
         name = str(pretrained_model_name_or_path)
         folder = catalogue.weights_folder(name) if name in catalogue.cards() else Path(name)
-        kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())
+        kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())  # type: ignore[no-untyped-call]
         pipe: DreaMontagePipeline = super().from_pretrained(str(folder) if folder.exists() else name, **kwargs)
         if (folder / catalogue.CARD).exists():
             pipe.card = catalogue.read_card(folder)
