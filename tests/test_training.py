@@ -54,7 +54,9 @@ def mixture() -> ClipMixture:
 
 
 @pytest.fixture(scope="module")
-def samples(vae: NanoAutoencoder, mixture: ClipMixture, tmp_path_factory: pytest.TempPathFactory) -> list[training.Sample]:
+def samples(
+    vae: NanoAutoencoder, mixture: ClipMixture, tmp_path_factory: pytest.TempPathFactory
+) -> list[training.Sample]:
     folder = tmp_path_factory.mktemp("latents")
     kept = []
     for index in range(4):
@@ -108,7 +110,8 @@ def test_conditions_in_training_equal_those_at_inference_for_the_same_anchors(
     media = {
         f"m{i}": Media(
             id=f"m{i}", sha256=str(i), kind="clip" if a.slots > 1 else "still", container="raw", width=256, height=144,
-            duration_s=frames_of_slots(a.slots) / FPS if a.slots > 1 else 0, fps=FPS, frames=frames_of_slots(a.slots), bytes=1,
+            duration_s=frames_of_slots(a.slots) / FPS if a.slots > 1 else 0, fps=FPS, bytes=1,
+            frames=frames_of_slots(a.slots),
         )
         for i, a in enumerate(anchors)
     }  # fmt: skip

@@ -16,11 +16,14 @@ class Suite(StrEnum):
 
     between = "between"
     scaling = "scaling"
+    settings = "settings"
 
 
 @app.command()
 def evaluate(
-    suite: Annotated[Suite, typer.Option(help="between: quality between anchors; scaling: 60 s against 10 s.")],
+    suite: Annotated[
+        Suite, typer.Option(help="between: quality; scaling: 60 s against 10 s; settings: which defaults to choose.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for numbers, table and sheet.")],
     model: Annotated[str, typer.Option(help="Model id or pipeline folder.")] = "nano",
     steps: Annotated[int | None, typer.Option(help="Denoising steps; default: the model's card.")] = None,
@@ -39,8 +42,14 @@ def evaluate(
     from dreamontage.generator.pipeline import DreaMontagePipeline
 
     cv2.setNumThreads(1)
+    pipeline = DreaMontagePipeline.from_pretrained(model)
+    if suite is Suite.settings:
+        from dreamontage.generator.evaluation.choosing import run_settings
+
+        run_settings(pipeline, out, typer.echo)
+        return
     named = {"num_inference_steps": steps, "t0": t0}
     settings = {key: value for key, value in named.items() if value is not None}
-    numbers = run_between(DreaMontagePipeline.from_pretrained(model), out, typer.echo, **settings)
+    numbers = run_between(pipeline, out, typer.echo, **settings)
     typer.echo((out / "table.md").read_text())
     typer.echo(f"final beats the cross-fade in LPIPS on {numbers['final_beats_fade_in_lpips']} of 10 clips")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamontage.generator.evaluation.metrics import Frames
-from dreamontage.generator.training.data.camera import eased, render_views, similarity
+from dreamontage.generator.training.data.camera import eased, layered_clip, render_views, similarity
 from dreamontage.generator.training.data.pictures import Picture, Source, load_pictures
 from dreamontage.schemas.errors import NotFound
 
@@ -89,7 +89,17 @@ def test_clips() -> list[HeldOut]:
     return [similarity_clip(picture, index) for index, picture in enumerate(test_pictures())]
 
 
-def validation_clips(count: int = 8) -> list[HeldOut]:
-    """Clips of the demo's photographs, with other motions than the test's."""
+def layered_held_out(
+    ground: Picture, sprites: list[Picture], seed: int, width: int = 256, height: int = 144
+) -> HeldOut:
+    """33 frames with parallax and things that move by themselves, which a solved camera cannot follow."""
+    frames, shot = layered_clip(np.random.default_rng([seed, 12]), ground, sprites, 2 * GAP + 1, height, width)
+    return HeldOut(f"{ground.name}, layered", shot.ease, frames)
+
+
+def validation_clips(count: int = 4) -> list[HeldOut]:
+    """Clips of the demo's photographs, with other motions than the test's: `count` similarity, as many layered ones."""
     pictures = validation_pictures()
-    return [similarity_clip(pictures[index % len(pictures)], 100 + index) for index in range(count)]
+    around = [pictures[index % len(pictures)] for index in range(count + 2)]
+    plain = [similarity_clip(around[index], 100 + index) for index in range(count)]
+    return plain + [layered_held_out(around[i], around[i + 1 : i + 3], 100 + i) for i in range(count)]
