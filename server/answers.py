@@ -277,7 +277,7 @@ def verdict(report: Report) -> str:
     ]
     if worst is not None:
         parts.append(f"largest seam step {worst:.2f} (1 is invisible)")
-    problems = [f"{n.at_s:g} s: {n.what}" for n in report.notes if n.severity == "problem"]
+    problems = [f"{n.at_s:g} s: {n.what.rstrip('.')}" for n in report.notes if n.severity == "problem"]
     return "; ".join(parts) + ("." if not problems else f". Look at {problems[0]}.")
 
 

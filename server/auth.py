@@ -10,6 +10,8 @@ from pathlib import Path
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dreamontage.schemas.errors import InvalidInput
+
 TOKEN_FILE = "http-token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -17,16 +19,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def load_token(file: Path) -> str:
     """The token in a file; a fresh one (256 bits, mode 0600) where there is none.
 
-    Raises PermissionError if others can read the file.
+    Raises InvalidInput if others can read the file, or if it holds no token.
     """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         if file.stat().st_mode & 0o077:
-            raise PermissionError(f"{file} can be read by others; run: chmod 600 {file}") from None
+            raise InvalidInput(f"{file} can be read by others", next_call=f"chmod 600 {file}") from None
         token = file.read_text().strip()
         if len(token) < 16:
-            raise ValueError(f"{file} holds no token of at least 16 characters; delete it to get a new one") from None
+            raise InvalidInput(
+                f"{file} holds no token of at least 16 characters", next_call=f"rm {file}; a new one is made then"
+            ) from None
         return token
     token = secrets.token_urlsafe(32)
     with os.fdopen(descriptor, "w") as handle:

@@ -153,6 +153,8 @@ def main() -> NoReturn:
         typer.echo(str(error), err=True)
     except ValidationError as error:
         typer.echo(describe_validation_error(error), err=True)
+    except OSError as error:
+        typer.echo(f"{error.filename or 'The system'}: {error.strerror or error}.", err=True)
     sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from mcp.types import CallToolResult, TextContent
 from rich.console import Console
 from rich.markup import escape
 
-from dreamontage.schemas.errors import RenderFailed
+from dreamontage.schemas.errors import DreamontageError, RenderFailed
 
 from .rendering import FILES, deliver
 from .store import Studio
@@ -58,35 +59,45 @@ class _Demo:
         environment["DREAMONTAGE_OUT"] = str(self.studio.folder / "exports")
         command = ["-P", "-m", "dreamontage.server.cli", "serve"]
         server = StdioServerParameters(command=sys.executable, args=command, env=environment, cwd=self.studio.inbox)
+        refused: DreamontageError | None = None
         async with Client(server) as client:
             self.client = client
-            tools = await client.list_tools()
-            self.console.print(f"[bold]The server offers[/] {', '.join(tool.name for tool in tools.tools)}")
-            plan = await self.call(
-                "plan_montage",
-                brief="From the mountains to the meadow",
-                anchors=[
-                    {"source": "aitzgorri.jpg", "second": 0, "label": "Aitzgorri"},
-                    {"source": "picosdeeuropa.jpg", "second": 2.5, "label": "Picos de Europa"},
-                    {"source": "bunny.mp4", "second": 4.5, "in_s": 0.5, "out_s": 2.0, "label": "Bunny"},
-                    {"source": "seeding.jpg", "second": 8.5, "label": "Dandelions"},
-                ],
-                beats=[
-                    {
-                        "start_s": 0, "end_s": 2.5, "prompt": "slow pan right",
-                        "camera": {"move": "pan", "direction": "right"},
-                    },
-                    {"start_s": 6, "end_s": 8.5, "prompt": "push in", "camera": {"move": "dolly", "direction": "in"}},
-                ],
-                duration_s=8.5,
-            )  # fmt: skip
-            montage = plan["montage_id"]
-            await self.call("preview_montage", montage_id=montage)
-            await self.render(montage, FILES)
-            await self.call(
-                "update_anchors", montage_id=montage, anchors=[{"id": "a4", "source": "sunset.jpg", "label": "Sunset"}]
-            )
-            await self.render(montage, AGAIN)
+            try:
+                await self.story()
+            except DreamontageError as error:  # kept out of the client's task group, which would wrap it
+                refused = error
+        if refused:
+            raise refused
+
+    async def story(self) -> None:
+        """The calls, in order."""
+        tools = await self.client.list_tools()
+        self.console.print(f"[bold]The server offers[/] {', '.join(tool.name for tool in tools.tools)}")
+        plan = await self.call(
+            "plan_montage",
+            brief="From the mountains to the meadow",
+            anchors=[
+                {"source": "aitzgorri.jpg", "second": 0, "label": "Aitzgorri"},
+                {"source": "picosdeeuropa.jpg", "second": 2.5, "label": "Picos de Europa"},
+                {"source": "bunny.mp4", "second": 4.5, "in_s": 0.5, "out_s": 2.0, "label": "Bunny"},
+                {"source": "seeding.jpg", "second": 8.5, "label": "Dandelions"},
+            ],
+            beats=[
+                {
+                    "start_s": 0, "end_s": 2.5, "prompt": "slow pan right",
+                    "camera": {"move": "pan", "direction": "right"},
+                },
+                {"start_s": 6, "end_s": 8.5, "prompt": "push in", "camera": {"move": "dolly", "direction": "in"}},
+            ],
+            duration_s=8.5,
+        )  # fmt: skip
+        montage = plan["montage_id"]
+        await self.call("preview_montage", montage_id=montage)
+        await self.render(montage, FILES)
+        await self.call(
+            "update_anchors", montage_id=montage, anchors=[{"id": "a4", "source": "sunset.jpg", "label": "Sunset"}]
+        )
+        await self.render(montage, AGAIN)
 
     async def render(self, montage: str, names: tuple[str, str, str]) -> None:
         """Render, wait, and copy the results under these names."""
@@ -128,7 +139,8 @@ def _lines(result: CallToolResult) -> list[str]:
 def _stop_worker(studio: Studio) -> None:
     """The demo's worker has nothing more to do; others leave by themselves after ten idle minutes."""
     for worker in studio.workers():
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+            for _ in range(100):  # it leaves at its next step
+                os.kill(worker.pid, 0)
+                time.sleep(0.1)

@@ -6,11 +6,13 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
 from pydantic import BaseModel
 
+from dreamontage.schemas import limits
 from dreamontage.schemas.errors import DreamontageError
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.media import Media
@@ -52,6 +54,10 @@ def draw(assignment: Assignment) -> None:
         render(task, no_model, lambda _: None)
         if not assignment.out.exists():
             os.replace(working, assignment.out)
+        for older in assignment.out.parent.glob(f"{assignment.montage.id}-r*"):
+            # Nobody holds a link to it any more.
+            if older.stat().st_mtime < time.time() - limits.FILE_URL_TTL_S:
+                shutil.rmtree(older, ignore_errors=True)
     finally:
         shutil.rmtree(working, ignore_errors=True)
 

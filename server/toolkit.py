@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +18,7 @@ _BOUNDS = {
 _NOISE_IN = {"title", "examples", "additionalProperties", *_BOUNDS}
 """Left out of input schemas: an argument beyond its bounds is refused with a sentence that names them."""
 _NOISE_OUT = {*_NOISE_IN, "default", "required", "enum"}
-_DOCUMENTS = {"Montage", "Anchor", "Beat", "Camera", "Format"}
+_SILENT = {"Beat", "RenderSettings", "WhatIf"}
 _SELF_EXPLAINING = {
     "start_s", "end_s", "move", "ease", "camera", "steps", "guidance", "negative_prompt", "prompt", "loras",
     "if_revision",
@@ -49,15 +52,13 @@ def tool(
             annotations=hints,
             structured_output=True,
         )
-        made.parameters = _terse(
-            compact(made.parameters, _NOISE_IN), {"Beat", "RenderSettings", "WhatIf"}, _SELF_EXPLAINING
-        )
-        made.parameters["additionalProperties"] = False
+        parameters = _terse(compact(made.parameters, _NOISE_IN), _SILENT)
         for name in known:
-            made.parameters["$defs"][name].pop("properties")
+            parameters["$defs"][name].pop("properties")
+        made.parameters = inlined(parameters) | {"additionalProperties": False}
         output = made.fn_metadata.output_schema
         assert output is not None
-        made.fn_metadata.output_schema = _terse(compact(output, _NOISE_OUT), set(output.get("$defs", {})))
+        made.fn_metadata.output_schema = inlined(_terse(compact(output, _NOISE_OUT), set(output.get("$defs", {}))))
         made.fn_metadata.output_schema.pop("description", None)
         return made
 
@@ -84,12 +85,34 @@ def compact(schema: Any, noise: set[str]) -> Any:
     return small
 
 
-def _terse(schema: dict[str, Any], silent: set[str], self_explaining: set[str] | None = None) -> dict[str, Any]:
-    """Without the descriptions of `silent` definitions and of self-explaining fields (None: those of documents)."""
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with every definition that is used once put where it is used."""
+    definitions = dict(schema.get("$defs", {}))
+    used = Counter(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+        if used[name] == 1:
+            siblings = {key: value for key, value in part.items() if key != "$ref"}
+            return resolved({**definitions[name], **siblings})
+        return {key: resolved(value) for key, value in part.items()}
+
+    shared = {name: resolved(part) for name, part in definitions.items() if used[name] > 1}
+    rest = resolved({key: value for key, value in schema.items() if key != "$defs"})
+    return {"$defs": shared, **rest} if shared else dict(rest)
+
+
+def _terse(schema: dict[str, Any], silent: set[str]) -> dict[str, Any]:
+    """Without the descriptions of `silent` definitions and of fields that explain themselves."""
     for name, part in schema.get("$defs", {}).items():
         if name in silent:
             part.pop("description", None)
         for field, value in part.get("properties", {}).items():
-            if (name in _DOCUMENTS) if self_explaining is None else (field in self_explaining):
+            if field in _SELF_EXPLAINING:
                 value.pop("description", None)
+    schema["properties"].get("if_revision", {}).pop("description", None)
     return schema

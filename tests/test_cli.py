@@ -114,6 +114,13 @@ def test_a_faulty_command_ends_with_one_sentence_and_no_file(
         assert studio.list_montages() == [] and studio.jobs() == []
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, pictures: list[Path]) -> None:
+    ended = dreamontage(
+        "render", "--anchor", f"{pictures[0]}@0", "--out", str(pictures[1] / "x"), home=tmp_path / "home"
+    )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr and pictures[1].name in ended.stderr
+
+
 def test_add_takes_files_in_and_prints_their_ids(tmp_path: Path, pictures: list[Path], clip: Path) -> None:
     odd = Path(shutil.copy(pictures[0], tmp_path / "media" / "with space.jpg"))
     added = dreamontage("add", str(odd), str(clip), home=tmp_path / "home")

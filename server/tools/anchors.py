@@ -102,8 +102,12 @@ def edited(
         return after
 
     montage = app.studio.edit_montage(montage_id, op, args, checked, if_revision=if_revision)
-    calls = [f"render_segments(montage_id={montage_id!r})", f"preview_montage(montage_id={montage_id!r})"]
-    plan = plan_answer(app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=calls)
+    quality = usual_quality(app, montage_id)
+    calls = [
+        f"render_segments(montage_id={montage_id!r}, quality={quality!r})",
+        f"preview_montage(montage_id={montage_id!r})",
+    ]
+    plan = plan_answer(app, montage, quality, notes=notes or [], next_calls=calls)
     answer = EditAnswer(
         montage_id=plan.montage_id,
         revision=plan.revision,
