@@ -85,8 +85,8 @@ class NanoTransformer(WanTransformer3DModel):
     the network adds what the condition lacks: velocity = (x_t - c - network) / t. Elsewhere it is the velocity.
     """
 
-    # Weights stay float32 and autocast picks the number type, so nothing has to be kept back; with a list here diffusers
-    # would refuse to load where accelerate is not installed.
+    # Weights stay float32 and autocast picks the number type, so nothing has to be kept back; with a list here
+    # diffusers would refuse to load where accelerate is not installed.
     _keep_in_fp32_modules = None  # type: ignore[assignment]
 
     @register_to_config  # type: ignore[untyped-decorator]
