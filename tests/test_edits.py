@@ -26,7 +26,9 @@ def new(second: float | None = None, media: Media = STILL, **more: object) -> tu
     return AnchorSpec.model_validate({"source": media.id, "second": second, **more}), media
 
 
-def create(*anchors: tuple[AnchorSpec, Media], duration_s: float | None = None, beats: tuple[Beat, ...] = ()) -> Montage:
+def create(
+    *anchors: tuple[AnchorSpec, Media], duration_s: float | None = None, beats: tuple[Beat, ...] = ()
+) -> Montage:
     return edits.create(
         "m_1", anchors, beats, brief="", duration_s=duration_s, form=Format(), model="nano", seed=0
     )  # fmt: skip
@@ -171,5 +173,7 @@ def test_unknown_anchors_and_beats_are_named_with_those_there_are() -> None:
 
 def test_beats_are_replaced_by_id_added_without_one_and_removed() -> None:
     montage = create(new(), new(), beats=(Beat(start_s=0, end_s=1, prompt="one"), Beat(start_s=1, end_s=2)))
-    edited = edits.edit_beats(montage, [Beat(id="b1", start_s=0, end_s=2, prompt="two"), Beat(start_s=2, end_s=3)], ["b2"])
+    edited = edits.edit_beats(
+        montage, [Beat(id="b1", start_s=0, end_s=2, prompt="two"), Beat(start_s=2, end_s=3)], ["b2"]
+    )
     assert [(b.id, b.prompt, b.end_s) for b in edited.beats] == [("b1", "two", 2), ("b3", "", 3)]
