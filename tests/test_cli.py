@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import pytest
+from conftest import DEMO
 from pydantic import ValidationError
 
 from dreamontage.schemas.errors import InvalidInput
@@ -128,3 +129,11 @@ def test_add_takes_files_in_and_prints_their_ids(tmp_path: Path, pictures: list[
     assert "img_" in added.stdout and "clip_" in added.stdout
     with Studio(tmp_path / "home") as studio:
         assert studio.media(added.stdout.split(":")[0]).name == "with space.jpg"
+
+
+def test_every_demo_medium_is_small_and_attributed() -> None:
+    media = [file for file in DEMO.iterdir() if file.suffix != ".md"]
+    notice = (DEMO / "ATTRIBUTION.md").read_text()
+    assert {file.suffix for file in media} == {".jpg", ".mp4"} and len(media) == 5
+    assert all(f"`{file.name}`" in notice for file in media)
+    assert sum(file.stat().st_size for file in media) < 2.5e6
