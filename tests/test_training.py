@@ -185,6 +185,18 @@ def test_a_resumed_run_is_the_same_bit_for_bit(samples: list[training.Sample], t
         assert torch.equal(ours, theirs)
 
 
+def test_a_window_is_also_judged_by_eye_where_the_autoencoder_is_given(
+    vae: NanoAutoencoder, samples: list[training.Sample]
+) -> None:
+    config = replace(TINY, seen_from=0.0, modes=(("follow", 1.0),))
+    blind, seeing = AdaptTrainer(config, samples), AdaptTrainer(config, samples, vae)
+    (flow, without), (both, parts) = blind.losses(), seeing.losses()
+    assert np.isnan(without["seen"]) and parts["loss"] == pytest.approx(without["loss"])
+    assert both.item() == pytest.approx(flow.item() + config.seen_weight * parts["seen"], rel=1e-4)
+    both.backward()
+    assert seeing.transformer.proj_out.weight.grad is not None
+
+
 def test_a_run_leaves_weights_curve_and_strips_and_goes_on_from_its_checkpoint(
     vae: NanoAutoencoder, mixture: ClipMixture, tmp_path: Path
 ) -> None:

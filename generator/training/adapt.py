@@ -21,9 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dreamontage.generator.conditioning.encoding import denormalise
+from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.models.prompt_tokens import PromptTokens
 from dreamontage.generator.models.transformer import NanoTransformer, init_from_scratch
 from dreamontage.generator.training.muon import Muon
+from dreamontage.generator.training.perceptual import PerceptualDistance
 from dreamontage.generator.training.samples import Batch, Sample, SampleBook, collate
 
 Mode = str
@@ -60,6 +63,10 @@ class AdaptTraining:
     guided_weight: float = 3.0
     softness: float = 0.1
     """Guided slots are scored by sqrt(d² + softness²): mostly right, they must not pay for what cannot be known."""
+    seen_from: float = 0.55
+    """Share of the run from which one follow window of a batch is also judged by eye: decoded, by L1 and LPIPS."""
+    seen_weight: float = 3.0
+    seen_lpips: float = 0.3
     bf16: bool = True
     checkpoint_minutes: float = 5.0
 
@@ -117,7 +124,9 @@ def flow_loss(predicted: Tensor, way: Way, batch: Batch, config: AdaptTraining) 
 class AdaptTrainer:
     """Models, averages, optimisers and position of one run; `save` and `load` make it resume bit for bit."""
 
-    def __init__(self, config: AdaptTraining, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self, config: AdaptTraining, samples: Sequence[Sample], vae: NanoAutoencoder | None = None
+    ) -> None:
         if (config.minutes is None) == (config.steps is None):
             raise ValueError("give either minutes or steps")
         self.config = config
@@ -139,6 +148,8 @@ class AdaptTrainer:
         others = [p for p in self.fast_parameters() if id(p) not in known]
         self.muon = Muon(inner, config.muon_lr, weight_decay=0.01)
         self.adam = torch.optim.AdamW(others, config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.vae = vae
+        self.distance = PerceptualDistance() if vae is not None else None
         self.book = SampleBook(samples, config.tokens)
         self.step = 0
         self.elapsed = 0.0
@@ -178,7 +189,24 @@ class AdaptTrainer:
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             inputs = torch.cat([way.noisy, batch.mask, batch.cond], dim=1)
             predicted = self.transformer(inputs, 1000 * way.time, self.prompt_tokens(words), return_dict=False)[0]
-        return flow_loss(predicted.float(), way, batch, config)
+            loss, parts = flow_loss(predicted.float(), way, batch, config)
+            follows = [index for index, mode in enumerate(modes) if mode == "follow"]
+            if self.vae is not None and follows and self.progress >= config.seen_from:
+                one = int(rng.choice(follows))
+                end = way.noisy[one] - way.time[one] * predicted[one].float()
+                parts["seen"], seen = self._seen(end, batch.truth[one], int(rng.integers(batch.truth.shape[2] - 2)))
+                loss = loss + config.seen_weight * seen
+        return loss, {"seen": float("nan")} | parts
+
+    def _seen(self, end: Tensor, truth: Tensor, slot: int) -> tuple[float, Tensor]:
+        """How different two slots look: predicted and true latents [16,n,h,w], decoded from `slot`, which leads in."""
+        assert self.vae is not None and self.distance is not None
+        pair = denormalise(self.vae, torch.stack([end, truth])[:, :, slot : slot + 3]).permute(2, 0, 1, 3, 4)
+        ours, theirs = self.vae.decode_folded(pair).float()[:, :, 1:].clamp(-1, 1)
+        l1 = (ours - theirs.detach()).abs().mean()
+        lpips = self.distance(ours[:, 3::4].transpose(0, 1), theirs[:, 3::4].transpose(0, 1).detach()).mean()
+        seen = l1 + self.config.seen_lpips * lpips
+        return seen.item(), seen
 
     def train_step(self) -> dict[str, float]:
         """One update; its losses, time and rate."""

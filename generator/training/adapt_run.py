@@ -68,7 +68,7 @@ def train_adapt(
     drawn = draw_shots(out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""))
     encoded = encode_shots(drawn, out / "latents", vae, lambda n: report("latents", n, shots, ""))
     kept = [load_sample(path) for path in encoded]
-    trainer = AdaptTrainer(config, kept[STRIPS:])
+    trainer = AdaptTrainer(config, kept[STRIPS:], vae.requires_grad_(False))
     curve = out / "curve.csv"
     if resume:
         trainer.load(out / "checkpoint.pt")
