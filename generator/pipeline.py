@@ -95,11 +95,18 @@ class DreaMontagePipeline(DiffusionPipeline):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[Any], **kwargs: Any
     ) -> DreaMontagePipeline:
-        """Load a model of the catalogue by its id ("nano"), or any pipeline folder or hub repository."""
+        """Load a model of the catalogue by its id ("nano"), or any pipeline folder or hub repository.
+
+        Weights that lie on disk in half precision compute in float32 unless `dtype` says otherwise.
+        """
         name = str(pretrained_model_name_or_path)
         folder = catalogue.weights_folder(name) if name in catalogue.cards() else Path(name)
+        dtype = kwargs.setdefault("dtype", kwargs.pop("torch_dtype", torch.float32))
         kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())  # type: ignore[no-untyped-call]
         pipe: DreaMontagePipeline = super().from_pretrained(str(folder) if folder.exists() else name, **kwargs)
+        for component in pipe.components.values():  # diffusers casts nothing where it loads without accelerate
+            if isinstance(component, torch.nn.Module) and isinstance(dtype, torch.dtype):
+                torch.nn.Module.to(component, dtype)
         if (folder / catalogue.CARD).exists():
             pipe.card = catalogue.read_card(folder)
         return pipe

@@ -141,3 +141,14 @@ def test_importing_the_generator_and_the_catalogue_needs_no_torch() -> None:
     code = "import sys, dreamontage.generator, dreamontage.generator.models.catalogue; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_weights_kept_in_half_precision_compute_in_float32(tmp_path: Path) -> None:
+    small = tiny_pipeline()
+    for component in (small.vae, small.transformer, small.prompt_tokens):
+        component.half()
+    small.save_pretrained(tmp_path)
+    loaded = DreaMontagePipeline.from_pretrained(tmp_path)
+    for component in (loaded.vae, loaded.transformer, loaded.prompt_tokens):
+        assert {parameter.dtype for parameter in component.parameters()} == {torch.float32}
+    assert len(loaded(anchors=[(picture(1), 0)], duration=1, generator=seeded(), **SIZE).frames[0]) == 9
