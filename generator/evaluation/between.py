@@ -18,7 +18,7 @@ from dreamontage.generator.evaluation.metrics import Continuity, Fidelity
 from dreamontage.generator.evaluation.variants import VARIANTS, mean_fidelity, render_variants, score
 from dreamontage.generator.training.perceptual import PerceptualDistance
 
-DRAWN = (0, 3)
+DRAWN = (0, 6)
 """Test clips that the sheet shows."""
 Report = Callable[[str], None]
 
