@@ -91,7 +91,7 @@ def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[Pl
             )
         )
     placed.sort(key=lambda p: p.slot)
-    _refuse_shared_slots(placed, fps, last_frame // 4)
+    _refuse_shared_slots(placed, fps, montage.duration_s)
     return placed, warnings
 
 
@@ -118,17 +118,16 @@ def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int,
     return count, ""
 
 
-def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, last_slot: int) -> None:
+def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, duration_s: float) -> None:
     taken = {slot for p in placed for slot in range(p.slot, p.last_slot + 1)}
     for left, right in pairwise(placed):
         if right.slot > left.last_slot:
             continue
-        free = [
-            slot for slot in range(last_slot + 2 - right.slots) if taken.isdisjoint(range(slot, slot + right.slots))
-        ]
+        last_start = min(slot_count(frame_count(duration_s, fps)) - right.slots, snap_frame(duration_s, fps) // 4)
+        free = [s for s in range(last_start + 1) if taken.isdisjoint(range(s, s + right.slots))]
         before = [s for s in free if s < right.slot][-1:]
         after = [s for s in free if s > right.slot][:1]
-        seconds = " or ".join(f"{4 * s / fps:g}" for s in before + after)
+        seconds = " or ".join(f"{min(round(4 * s / fps, 3), duration_s):g}" for s in before + after)
         raise SlotTaken(
             f"anchors {left.anchor_id} ({left.label}) and {right.anchor_id} ({right.label}) share the frames at "
             f"{right.snapped_s:g} s",

@@ -109,9 +109,23 @@ def test_two_anchors_in_one_slot_are_refused_with_both_names_and_times_that_work
         planner.plan_montage(montage(still("a", 3), still("b", 3.02)), MEDIA, CARD)
     text = str(refused.value)
     assert "a (" in text and "b (" in text
-    for second in (2.83333, 3.16667):
+    for second in (2.833, 3.167):
         assert f"{second:g}" in text
         planner.plan_montage(montage(still("a", 3), still("b", second)), MEDIA, CARD)
+
+
+@pytest.mark.parametrize("duration_s", [5.0, 5.03, 5.1, 0.9, 1 / 3])
+def test_the_seconds_named_for_a_taken_slot_work_when_given_back(duration_s: float) -> None:
+    with pytest.raises(SlotTaken) as refused:
+        pair = still("a", duration_s), still("b", duration_s)
+        planner.plan_montage(montage(*pair, duration_s=duration_s), MEDIA, CARD)
+    named = (refused.value.allowed or "").partition(" work are ")[2].split(" or ")
+    assert named[0]
+    for second in named:
+        assert len(second.partition(".")[2]) <= 3
+        planner.plan_montage(
+            montage(still("a", duration_s), still("b", float(second)), duration_s=duration_s), MEDIA, CARD
+        )
 
 
 def test_an_anchor_beyond_the_end_is_refused_with_the_allowed_range() -> None:
