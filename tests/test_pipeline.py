@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,19 @@ def test_models_are_found_by_id_in_extra_folders(tmp_path: Path, monkeypatch: py
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
     assert catalogue.weights_hash("tiny") != before
+
+
+def test_a_listed_model_folder_counts_before_later_ones_and_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dreamontage.generator.models import catalogue
+
+    shipped = catalogue.weights_folder("nano")
+    for root in ("first", "second"):
+        (tmp_path / root / "nano").mkdir(parents=True)
+        (tmp_path / root / "nano" / catalogue.CARD).write_bytes((shipped / catalogue.CARD).read_bytes())
+    monkeypatch.setenv("DREAMONTAGE_MODELS", f"{tmp_path / 'first'}{os.pathsep}{tmp_path / 'second'}")
+    assert catalogue.weights_folder("nano") == tmp_path / "first" / "nano"
 
 
 def test_importing_the_generator_and_the_catalogue_needs_no_torch() -> None:

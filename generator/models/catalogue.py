@@ -1,7 +1,8 @@
 """The models on this machine: cards and weight folders. Imports no torch.
 
 A model is a diffusers pipeline folder with a `card.json` (`ModelCard`): those shipped under `weights/`, and those in
-the folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH).
+the folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH). Where two are called the
+same, the first listed folder's counts, and a listed one before the shipped one.
 """
 
 from __future__ import annotations
@@ -71,4 +72,6 @@ def _file_hash(path: Path, size: int, modified_ns: int) -> str:
 
 def _folders() -> dict[str, Path]:
     extra = [Path(root) for root in os.environ.get("DREAMONTAGE_MODELS", "").split(os.pathsep) if root]
-    return {file.parent.name: file.parent for root in [*extra, SHIPPED] for file in sorted(root.glob(f"*/{CARD}"))}
+    # The last of a name stays in the dict.
+    roots = [SHIPPED, *reversed(extra)]
+    return {file.parent.name: file.parent for root in roots for file in sorted(root.glob(f"*/{CARD}"))}
