@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -272,6 +273,21 @@ def test_a_crash_between_file_and_row_leaves_no_row_without_a_file(studio: Studi
     assert studio.media_by_hash(media.sha256) is None
     assert studio.add_media(media, picture) == media
     assert studio.blob_path(media.id).is_file()
+
+
+def test_of_many_media_all_are_kept_or_none(studio: Studio, tmp_path: Path) -> None:
+    first, second = media_for(b"water"), media_for(b"stone")
+    clash = second.model_copy(update={"id": first.id})
+    with contextlib.ExitStack() as staged:
+        items = []
+        for media, data in ((first, b"water"), (clash, b"stone")):
+            (tmp_path / "file").write_bytes(data)
+            file = staged.enter_context((tmp_path / "file").open("rb"))
+            items.append((media, staged.enter_context(studio.stage(file))))
+        with pytest.raises(Exception, match="UNIQUE"):
+            studio.add_all_media(items)
+    assert studio.media_by_hash(first.sha256) is None
+    assert studio.events() == []
 
 
 STAGE_STANDARD_INPUT = """

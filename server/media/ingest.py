@@ -96,7 +96,8 @@ def _take_in(studio: Studio, sources: Sequence[tuple[Source, str]], roots: Seque
                 found.append(_known(studio, source) or _copied(studio, source, roots, field, staged))
         probed = _probed([item for item in found if isinstance(item, _Copy)])
         # Only when every source has passed is the first one kept.
-        kept = {copy.blob.sha256: studio.add_media(media, copy.blob, actor) for copy, media in probed}
+        added = studio.add_all_media([(media, copy.blob) for copy, media in probed], actor) if probed else []
+        kept = {media.sha256: media for media in added}
         return [item if isinstance(item, Media) else kept[item.blob.sha256] for item in found]
 
 

@@ -9,10 +9,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput, StudioFull
@@ -20,6 +20,9 @@ from dreamontage.schemas.media import Media
 
 from .db import Database, not_found
 from .events import record
+
+if TYPE_CHECKING:
+    import sqlite3
 
 STALE_AFTER_S = 24 * 3600.0
 _CHUNK = 1 << 20
@@ -62,22 +65,20 @@ class MediaStore:
 
         The same bytes always give the row that was there first. Raises InvalidInput if the hash is not the media's.
         """
-        if isinstance(source, Path):
-            with source.open("rb") as file, self.stage(file) as staged:
-                return self.add_media(media, staged, actor)
-        if source.sha256 != media.sha256:
-            raise InvalidInput(f"the bytes have sha256 {source.sha256}, not {media.sha256}", field="sha256")
-        os.replace(source.path, self.folder / "blobs" / source.sha256)
+        if isinstance(source, StagedBlob):
+            return self.add_all_media([(media, source)], actor)[0]
+        with source.open("rb") as file, self.stage(file) as staged:
+            return self.add_media(media, staged, actor)
+
+    def add_all_media(self, items: Sequence[tuple[Media, StagedBlob]], actor: str = "agent") -> list[Media]:
+        """`add_media` for many: all rows in one transaction, or none."""
+        for media, staged in items:
+            if staged.sha256 != media.sha256:
+                raise InvalidInput(f"the bytes have sha256 {staged.sha256}, not {media.sha256}", field="sha256")
+            os.replace(staged.path, self.folder / "blobs" / staged.sha256)
         fsync_folder(self.folder / "blobs")
         with self.db.write() as connection:
-            row = connection.execute("SELECT body FROM media WHERE sha256 = ?", (media.sha256,)).fetchone()
-            if row is not None:
-                return Media.model_validate_json(row["body"])
-            connection.execute(
-                "INSERT INTO media VALUES (?, ?, ?, ?)", (media.id, media.sha256, media.model_dump_json(), time.time())
-            )
-            record(connection, "add_media", {"media_id": media.id, "name": media.name}, actor=actor)
-        return media
+            return [_kept(connection, media, actor) for media, _ in items]
 
     def media(self, media_id: str) -> Media:
         """A medium by id. Raises NotFound."""
@@ -117,6 +118,7 @@ class MediaStore:
             known = {row[0] for row in connection.execute("SELECT id FROM video UNION ALL SELECT sha256 FROM media")}
         orphans = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
         unfinished = [path for path in (self.folder / "takes").rglob(".*") if path.is_file()]
+        unfinished += (self.folder / "previews").glob(".part-*")
         swept = 0
         for path in orphans + unfinished:
             with contextlib.suppress(FileNotFoundError):  # others finish their files and sweep, too
@@ -124,6 +126,17 @@ class MediaStore:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     swept += 1
         return swept
+
+
+def _kept(connection: sqlite3.Connection, media: Media, actor: str) -> Media:
+    row = connection.execute("SELECT body FROM media WHERE sha256 = ?", (media.sha256,)).fetchone()
+    if row is not None:
+        return Media.model_validate_json(row["body"])
+    connection.execute(
+        "INSERT INTO media VALUES (?, ?, ?, ?)", (media.id, media.sha256, media.model_dump_json(), time.time())
+    )
+    record(connection, "add_media", {"media_id": media.id, "name": media.name}, actor=actor)
+    return media
 
 
 def fsync_folder(folder: Path) -> None:
