@@ -82,6 +82,12 @@ class RenderFailed(DreamontageError):
     code = "render_failed"
 
 
+class Busy(DreamontageError):
+    """Others are writing for longer than this call could wait; nothing was changed."""
+
+    code = "busy"
+
+
 class StudioFull(DreamontageError):
     """The disk cannot hold what the call would write; nothing was changed."""
 

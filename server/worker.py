@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.errors import Cancelled, DreamontageError
+from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
@@ -122,6 +122,9 @@ class Worker:
             if self._stop.is_set():
                 return self.studio.release(job.id, job.attempt)
             return self.studio.end_cancelled(job.id, job.attempt)
+        except Busy as error:
+            log.warning("%s attempt %d: %s", job.id, job.attempt, error)
+            return self.studio.retry(job.id, job.attempt, str(error))
         except DreamontageError as error:
             log.warning("%s failed: %s", job.id, error)
             return self.studio.fail(job.id, job.attempt, str(error))

@@ -25,6 +25,7 @@ from slow_renderer import HELD_BY_ANOTHER, SEGMENTS, open_gates, rendered
 from dreamontage.generator.render import RenderTask
 from dreamontage.generator.timeline import frame_count
 from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.errors import Busy
 from dreamontage.schemas.job import Job, Progress, RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
@@ -184,6 +185,20 @@ def test_an_error_that_teaches_ends_the_job_at_once_with_its_words(studio: Studi
     assert (failed.state, failed.attempt) == ("failed", 1)
     assert failed.error == "this cannot be rendered. Next: plan_montage()."
     assert list((studio.folder / "videos").iterdir()) == []
+
+
+def test_a_job_that_met_a_busy_studio_is_tried_again(studio: Studio) -> None:
+    job = queue(studio)
+    open_gates(studio, SEGMENTS)
+    refusals = iter([Busy("the studio was busy")])
+
+    def render(*arguments: Any) -> Video:
+        for refusal in refusals:
+            raise refusal
+        return slow_renderer.render(*arguments)
+
+    Worker(studio, render=render, idle_exit_s=0).run()
+    assert (studio.job(job.id).state, studio.job(job.id).attempt) == ("done", 2)
 
 
 def test_every_video_is_also_copied_under_a_human_name_and_replaces_nothing(studio: Studio) -> None:

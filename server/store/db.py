@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound, StudioFull
+from dreamontage.schemas.errors import Busy, InvalidInput, NotFound, StudioFull
 
 if TYPE_CHECKING:
     import sqlite3
@@ -62,7 +62,7 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that holds the write lock from its first statement; rolled back when the block raises.
 
-        Raises StudioFull when the disk is full, DreamontageError when other writers hold the lock for 30 s.
+        Raises StudioFull when the disk is full, Busy when other writers hold the lock for 30 s.
         """
         with self.read() as connection:
             try:
@@ -105,7 +105,7 @@ def _as_lesson(error: sqlite3.OperationalError) -> Exception:
     if "full" in str(error):
         return StudioFull("the disk is full, so nothing was changed", next_call="free some space, then repeat the call")
     if "locked" in str(error):
-        return DreamontageError(
+        return Busy(
             f"the studio was busy for {BUSY_TIMEOUT_S:.0f} seconds, so nothing was changed", next_call="repeat the call"
         )
     return error

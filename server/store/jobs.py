@@ -137,7 +137,8 @@ class JobStore:
                 _recorded(connection, f"job.{row['state']}", row, "worker")
             claimed = connection.execute(
                 f"UPDATE job SET state = 'running', attempt = attempt + 1, fruitless = fruitless + 1, worker_id = :me,"
-                f" updated_at = :now WHERE id = (SELECT id FROM job WHERE state = 'queued' OR {_ABANDONED}"
+                f" updated_at = :now, progress = json_set(progress, '$.stage', 'loading')"
+                f" WHERE id = (SELECT id FROM job WHERE state = 'queued' OR {_ABANDONED}"
                 f" ORDER BY created_at, rowid LIMIT 1) RETURNING *",
                 own,
             ).fetchone()
