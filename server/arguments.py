@@ -103,8 +103,11 @@ class AnchorSpec(BaseModel):
         return {"source": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_placement(self) -> Self:
+    def _consistent(self) -> Self:
         _check_placement(self.second, self.after)
+        _check_trim(self.in_s, self.out_s)
+        if self.gap_s is not None and self.second is None and self.after is None:
+            raise ValueError("gap_s needs after, or second with ripple")
         return self
 
     def anchor(self, anchor_id: str, media_id: str, second: float) -> Anchor:
@@ -131,8 +134,11 @@ class AnchorChange(BaseModel):
     label: str | None = Field(None, max_length=limits.MAX_LABEL_CHARS)
 
     @model_validator(mode="after")
-    def _one_placement(self) -> Self:
+    def _consistent(self) -> Self:
         _check_placement(self.second, self.after)
+        _check_trim(self.in_s, self.out_s)
+        if self.gap_s is not None and self.after is None:
+            raise ValueError("gap_s needs after")
         return self
 
     def look(self) -> dict[str, Any]:
@@ -158,3 +164,8 @@ class WhatIf(BaseModel):
 def _check_placement(second: float | None, after: str | None) -> None:
     if second is not None and after is not None:
         raise ValueError("give second, or after with gap_s, not both")
+
+
+def _check_trim(in_s: float | None, out_s: float | None) -> None:
+    if in_s is not None and out_s is not None and out_s <= in_s:
+        raise ValueError(f"out_s {out_s:g} must be after in_s {in_s:g}")

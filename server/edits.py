@@ -76,7 +76,7 @@ def place(
             placed[i] = round(start + gap, 3)
             start = _known(placed[i]) + lengths[i]
         index = stop + 1
-    seconds = [_known(t) for t in placed]
+    seconds = [round(_known(t), 6) for t in placed]
     if duration_s is None:
         ends = [snap_frame(t, fps) / fps + length for t, length in zip(seconds, lengths, strict=True)]
         duration_s = max([*ends, *seconds], default=0.0) + (limits.AUTO_GAP_S if len(ends) < 2 else 0.0)
@@ -106,7 +106,13 @@ def create(
         second = spec.second
         if spec.after is not None:
             known = {f"a{i}": i - 1 for i in range(1, number)}
-            before = _named(known, spec.after)
+            if spec.after not in known:
+                raise InvalidInput(
+                    f"there is no anchor {spec.after[:40]!r} before the new a{number}",
+                    field="after",
+                    allowed=", ".join(known) or "nothing, as it is the first: give a second, or leave both out",
+                )
+            before = known[spec.after]
             if times[before] is None:
                 raise InvalidInput(
                     f"anchor {spec.after} has no second itself", field="after", allowed="an anchor that has a second"

@@ -37,12 +37,14 @@ def describe(tool: str, error: ValidationError) -> str:
 
 def _sentence(tool: str, fault: Any) -> str:
     path = [str(part) for part in fault["loc"] if part not in _KINDS]
-    where = ".".join(path) or "arguments"
+    where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path).lstrip(".") or "arguments"
     if fault["type"] == "extra_forbidden":
         return f"{where[:120]}: not known. Allowed: {', '.join(_allowed(tool, path[:-1]))}."
     if fault["type"] == "missing":
         return f"{where}: missing."
     message = fault["msg"].removeprefix("Value error, ")
+    if isinstance(fault.get("input"), dict):  # it says what does not fit; the whole object would say less
+        return f"{where}: {message}."
     received = repr(fault.get("input"))
     received = received if len(received) <= 60 else received[:57] + "..."
     return f"{where}: {message[:1].lower()}{message[1:]}, received {received}."

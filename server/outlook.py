@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from dreamontage.generator.fingerprint import Decision
 
 
+def require_anchors(montage: Montage) -> None:
+    """Raise InvalidInput for a montage that pins nothing: there is nothing to show."""
+    if not montage.anchors:
+        raise InvalidInput(
+            f"{montage.id} has no anchors, so there is nothing to show",
+            field="montage_id",
+            next_call=f"add_anchors(montage_id={montage.id!r}, anchors=[...])",
+        )
+
+
 def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan, list[Decision], Estimate]:
     """The plan of a montage, what a render would do with each segment, and its cost.
 

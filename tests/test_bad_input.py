@@ -41,6 +41,8 @@ EDITS = [
     ("update_anchors", change(second=86_400), ["second", "600"]),
     ("update_anchors", change(second=0.05), ["a1", "a2", "nearest seconds that work", "0.16", "ripple"]),
     ("update_anchors", change(second=1, after="a1"), ["not both"]),
+    ("update_anchors", change(gap_s=2), ["anchors[0]", "gap_s needs after"]),
+    ("update_anchors", change(in_s=2, out_s=1), ["anchors[0]", "out_s 1 must be after in_s 2"]),
     ("update_anchors", change(strength=2), ["strength", "less than or equal to 1", "2"]),
     ("update_anchors", change(fit="zoom"), ["fit", "cover", "zoom"]),
     ("update_anchors", change(secnd=1), ["secnd", "not known", "second"]),
@@ -103,6 +105,9 @@ PLANS = [
     ({"anchors": ["aitzgorri.jpg"] * 30, "duration_s": 1}, ["more room", "longer duration_s"]),
     ({"anchors": [{"source": "aitzgorri.jpg", "second": 9}], "duration_s": 5}, ["9 s", "beyond the end", "0 to 5"]),
     ({"anchors": [{"source": "aitzgorri.jpg", "second": s} for s in (1, 1.02)]}, ["a1", "a2", "share"]),
+    ({"anchors": [{"source": "aitzgorri.jpg", "after": "a1"}]}, ["after", "'a1'", "it is the first"]),
+    ({"anchors": [{"source": "aitzgorri.jpg", "gap_s": 2}]}, ["anchors[0]", "gap_s needs after"]),
+    ({"anchors": [{"source": "aitzgorri.jpg", "in_s": 2, "out_s": 1}]}, ["anchors[0]", "out_s 1 must be after"]),
     ({"anchors": [{"source": "/etc/passwd"}]}, ["outside the media roots"]),
     ({"anchors": ["aitzgorri.jpg"], "beats": [{"start_s": 0, "end_s": 1, "prompt": "x" * 9_000}]}, ["prompt", "2000"]),
 ]
@@ -118,6 +123,13 @@ async def test_a_faulty_plan_is_refused_and_no_montage_appears(
     assert (await agent.call("list_montages"))["montages"] == []
 
 
+async def test_a_montage_that_pins_nothing_is_neither_previewed_nor_rendered(agent: Agent, montage: str) -> None:
+    answer = await agent.call("remove_anchors", montage_id=montage, ids=["a1", "a2", "a3"])
+    assert [call.partition("(")[0] for call in answer["next"]] == ["add_anchors"]
+    for tool in ("preview_montage", "render_segments"):
+        assert "add_anchors" in await agent.refused(tool, montage_id=montage)
+
+
 UNKNOWN = [
     ("get_montage", {"montage_id": "m_nope"}, ["m_nope", "list_montages"]),
     ("add_anchors", {"montage_id": "m_nope", "anchors": ["aitzgorri.jpg"]}, ["m_nope", "list_montages"]),
@@ -127,6 +139,7 @@ UNKNOWN = [
     ("get_job", {"job_id": "j_nope", "wait_s": 1_000}, ["wait_s", "45"]),
     ("cancel_job", {"job_id": "j_nope"}, ["j_nope", "get_job"]),
     ("list_models", {"model": "x"}, ["model", "no such argument"]),
+    ("list_montages", {"offset": 10**30}, ["offset", "1000000"]),
     ("get_montage", {}, ["montage_id", "missing"]),
     ("make_movie", {}, ["make_movie", "plan_montage"]),
 ]

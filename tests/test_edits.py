@@ -177,3 +177,9 @@ def test_beats_are_replaced_by_id_added_without_one_and_removed() -> None:
         montage, [Beat(id="b1", start_s=0, end_s=2, prompt="two"), Beat(start_s=2, end_s=3)], ["b2"]
     )
     assert [(b.id, b.prompt, b.end_s) for b in edited.beats] == [("b1", "two", 2), ("b3", "", 3)]
+
+
+def test_anchors_after_a_long_clip_lie_within_the_duration_that_is_worked_out() -> None:
+    long = CLIP.model_copy(update={"duration_s": 40.0, "frames": 1000})
+    montage = create(new(media=long), new(), new())
+    assert seconds(montage)[-1] <= montage.duration_s

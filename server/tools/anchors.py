@@ -17,7 +17,7 @@ from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
 from ..context import App, Ctx, app_of, card_of
 from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
-from .planning import describe_plan, sound_notes
+from .planning import describe_plan, next_calls, sound_notes
 
 Ripple = Annotated[bool, Field(description="Shift what is later.")]
 
@@ -41,7 +41,8 @@ def add_anchors(
     def change(montage: Montage) -> Montage:
         return edits.add_anchors(montage, new, app.media_of(montage), ripple=ripple, duration_s=duration_s)
 
-    added = {"media": [m.id for m in media], "ripple": ripple}
+    added: dict[str, Any] = {"media": [m.id for m in media], "ripple": ripple}
+    added |= {} if duration_s is None else {"duration_s": duration_s}
     return edited(app, montage_id, "add_anchors", added, change, if_revision, sound_notes(media))
 
 
@@ -63,7 +64,10 @@ def update_anchors(
     def change(montage: Montage) -> Montage:
         return edits.update_anchors(montage, changes, app.media_of(montage), ripple=ripple, duration_s=duration_s)
 
-    changed = {"anchors": [c.model_dump(exclude_none=True, exclude={"source"}) for c in anchors], "ripple": ripple}
+    told = [
+        c.model_dump(exclude_none=True, exclude={"source"}) | ({"media": m.id} if m else {}) for c, m in changes
+    ]
+    changed = {"anchors": told, "ripple": ripple} | ({} if duration_s is None else {"duration_s": duration_s})
     return edited(app, montage_id, "update_anchors", changed, change, if_revision)
 
 
@@ -102,12 +106,9 @@ def edited(
         return after
 
     montage = app.studio.edit_montage(montage_id, op, args, checked, if_revision=if_revision)
-    quality = usual_quality(app, montage_id)
-    calls = [
-        f"render_segments(montage_id={montage_id!r}, quality={quality!r})",
-        f"preview_montage(montage_id={montage_id!r})",
-    ]
-    plan = plan_answer(app, montage, quality, notes=notes or [], next_calls=calls)
+    plan = plan_answer(
+        app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=next_calls(app, montage)
+    )
     answer = EditAnswer(
         montage_id=plan.montage_id,
         revision=plan.revision,

@@ -66,7 +66,10 @@ def plan_montage(
         montage = app.studio.get_montage(montage_id)
         if what_if is not None:
             montage = _tried(app, montage, what_if)
-        answer = plan_answer(app, montage, usual_quality(app, montage_id), stored=what_if is None)
+        calls = [] if what_if is not None else next_calls(app, montage)
+        answer = plan_answer(
+            app, montage, usual_quality(app, montage_id), stored=what_if is None, next_calls=calls
+        )
         return reply(describe_plan(answer), answer)
     if what_if is not None:
         raise InvalidInput("what_if needs the montage_id of a stored montage", field="what_if")
@@ -80,8 +83,7 @@ def plan_montage(
     montage, notes = compose(
         app, anchors, beats, brief=brief, duration_s=duration_s, form=format, fps=fps, model=model, seed=seed
     )
-    calls = [f"preview_montage(montage_id={montage.id!r})", f"render_segments(montage_id={montage.id!r})"]
-    answer = plan_answer(app, montage, "draft", notes=notes, next_calls=calls)
+    answer = plan_answer(app, montage, "draft", notes=notes, next_calls=next_calls(app, montage))
     app.studio.create_montage(montage)
     return reply(describe_plan(answer), answer)
 
@@ -116,7 +118,7 @@ def get_montage(
 def list_montages(
     ctx: Ctx,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0,
 ) -> Annotated[CallToolResult, MontagesAnswer]:
     """Stored montages, the last edited first. Montages stay until their studio is deleted."""
     app = app_of(ctx)
@@ -139,7 +141,8 @@ def list_montages(
         f"{m.montage_id} revision {m.revision}: {m.duration_s:g} s, {m.anchors} anchors, {m.brief or 'no brief'}"
         for m in lines
     )
-    return reply((text or "No montages yet; plan_montage creates one.") + (f"\nMore: {more}" if more else ""),
+    none = "No more montages." if offset else "No montages yet; plan_montage creates one."
+    return reply((text or none) + (f"\nMore: {more}" if more else ""),
                  MontagesAnswer(montages=lines, more=more))  # fmt: skip
 
 
@@ -170,6 +173,17 @@ def compose(
         seed=seed,
     )
     return montage, sound_notes(media)
+
+
+def next_calls(app: App, montage: Montage) -> list[str]:
+    """What an agent may want to do with a montage now."""
+    if not montage.anchors:
+        return [f"add_anchors(montage_id={montage.id!r}, anchors=[...])"]
+    quality = usual_quality(app, montage.id)
+    return [
+        f"preview_montage(montage_id={montage.id!r})",
+        f"render_segments(montage_id={montage.id!r}, quality={quality!r})",
+    ]
 
 
 def sound_notes(media: Sequence[Media]) -> list[str]:

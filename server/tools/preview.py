@@ -19,6 +19,7 @@ from dreamontage.schemas.report import Report
 from ..answers import PreviewAnswer, anchor_lines, describe_anchors, reply
 from ..arguments import MontageId
 from ..context import App, Ctx, app_of
+from ..outlook import require_anchors
 from ..previewing import FAILED, Assignment
 from ..toolkit import tool
 
@@ -56,6 +57,7 @@ async def preview_montage(ctx: Ctx, montage_id: MontageId) -> Annotated[CallTool
 
 
 def _assignment(app: App, montage: Montage) -> Assignment:
+    require_anchors(montage)
     media = app.media_of(montage)
     plan_montage(montage, media, card(montage.model), "previz")
     return Assignment(

@@ -17,7 +17,7 @@ from dreamontage.schemas.plan import Plan
 from ..answers import RenderAnswer, describe_outlook, reply
 from ..arguments import MontageId, Revision, Second
 from ..context import Ctx, app_of
-from ..outlook import look_ahead, outlook_of
+from ..outlook import look_ahead, outlook_of, require_anchors
 from ..toolkit import tool
 from ..worker import ensure_worker
 
@@ -40,6 +40,7 @@ def render_segments(
     the montage's present revision."""
     app = app_of(ctx)
     montage = app.studio.get_montage(montage_id)
+    require_anchors(montage)
     if if_revision not in (None, montage.revision):
         raise Conflict(
             f"{montage_id} is at revision {montage.revision}, not {if_revision}",
