@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.job import Job
-from dreamontage.schemas.report import Video
+from dreamontage.schemas.report import Report, Video
 
 from ..answers import JobAnswer, JobLine, reply, reused, verdict
 from ..context import App, Ctx, app_of
@@ -34,12 +35,13 @@ async def get_job(
     """Wait up to wait_s seconds for a job. Finished: verdict, contact sheet, where the video is, what was reused.
     Unfinished: how far it is and when to ask again. Jobs outlive clients and servers."""
     app = app_of(ctx)
-    await anyio.to_thread.run_sync(ensure_worker, app.studio)
     if job_id is None:
+        await anyio.to_thread.run_sync(ensure_worker, app.studio)
         return await anyio.to_thread.run_sync(_listed, app)
     deadline = anyio.current_time() + wait_s
     told = -1.0
     while True:
+        await anyio.to_thread.run_sync(ensure_worker, app.studio)  # also when one dies while this call waits
         job = await anyio.to_thread.run_sync(app.studio.job, job_id)
         done = job.progress.done
         if done > told:
@@ -91,7 +93,7 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
     file = app.file(ctx, Path(video.path), video.sha256, round(report.duration_s, 3))
     if video.delivered and Path(video.delivered).exists():
         file = file.model_copy(update={"path": video.delivered})
-    notes = [f"{n.at_s:g} s, {n.severity}: {n.what} {n.suggestion}" for n in report.notes[:5]]
+    notes = [f"{n.at_s:.2f} s, {n.severity}: {n.what} {n.suggestion}" for n in report.notes[:5]]
     calls = _next_calls(job, video)
     answer = JobAnswer(
         job_id=job.id,
@@ -117,15 +119,24 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
 def _next_calls(job: Job, video: Video) -> list[str]:
     """At most three complete calls that make sense now."""
     calls = []
-    if (
-        spot := next((n for n in video.report.notes if n.severity != "info"), None)
-    ) and job.request.quality != "previz":
-        span = f"from_s={max(0.0, spot.at_s - 0.1):g}, to_s={spot.at_s + 0.1:g}, seed={(job.request.seed or 0) + 1}"
+    if job.request.quality != "previz" and (at_s := _spot(video.report)) is not None:
+        start = math.ceil(at_s * 100) / 100  # at or after a seam: the segment before it stays
+        span = f"from_s={start:g}, to_s={start + 0.1:g}, seed={(job.request.seed or 0) + 1}"
         calls.append(f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r}, {span})")
     if job.request.quality != "standard":
         calls.append(f"render_segments(montage_id={job.montage_id!r}, quality='standard')")
     calls.append(f"get_montage(montage_id={job.montage_id!r})")
     return calls[:3]
+
+
+def _spot(report: Report) -> float | None:
+    """Where another seed may help: an anchor that is missed, else the roughest seam, else nowhere."""
+    from dreamontage.generator.measuring.notes import ROUGH_SEAM  # brings NumPy and OpenCV
+
+    missed = [a.snapped_s for a in report.anchors if a.strength == 1.0 and a.best_offset_frames]
+    seams = sorted((-max(s.step_ratio, s.jerk_ratio), s.at_s) for s in report.seams)
+    rough = [at_s for ratio, at_s in seams if -ratio > ROUGH_SEAM]
+    return next(iter(missed + rough), None)
 
 
 def _listed(app: App) -> CallToolResult:
