@@ -99,8 +99,14 @@ class AnchorSpec(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _plain_string(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
+    def _short_forms(cls, value: Any) -> Any:
+        # Agents also put the source's own fields beside the anchor's; no name is in both.
+        if isinstance(value, str):
+            return {"source": value}
+        if not isinstance(value, dict) or "source" in value or value.keys().isdisjoint(SourceForm.model_fields):
+            return value
+        source = {key: part for key, part in value.items() if key in SourceForm.model_fields}
+        return {"source": source} | {key: part for key, part in value.items() if key not in source}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from dreamontage.generator.timeline import snap_frame
 from dreamontage.schemas.errors import InvalidInput, NotFound
@@ -183,3 +184,10 @@ def test_anchors_after_a_long_clip_lie_within_the_duration_that_is_worked_out() 
     long = CLIP.model_copy(update={"duration_s": 40.0, "frames": 1000})
     montage = create(new(media=long), new(), new())
     assert seconds(montage)[-1] <= montage.duration_s
+
+
+def test_the_fields_of_a_source_may_stand_beside_the_anchors_own() -> None:
+    spec = AnchorSpec.model_validate({"path": "lake.jpg", "second": 3})
+    assert spec == AnchorSpec.model_validate({"source": {"path": "lake.jpg"}, "second": 3})
+    with pytest.raises(ValidationError, match="one of the forms"):
+        AnchorSpec.model_validate({"path": "lake.jpg", "data": "x"})

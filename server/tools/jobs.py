@@ -67,7 +67,8 @@ def describe_job(app: App, ctx: Ctx, job: Job) -> CallToolResult:
         return _finished(app, ctx, job, app.studio.video(job.video_id))
     if job.state in FINAL:
         again = [f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r})"]
-        text = f"{job.id} {job.state}. {job.error or 'Finished segments are kept.'} Next: {again[0]}."
+        why = job.error or "Finished segments are kept."
+        text = f"{job.id} {job.state}. {why}" + ("" if "Next: " in why else f" Next: {again[0]}.")
         return reply(text, JobAnswer(job_id=job.id, state=job.state, error=job.error, next=again))
     p = job.progress
     left = p.seconds_left if p.seconds_left is not None else (job.estimate.seconds if job.estimate else None)
