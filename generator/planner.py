@@ -112,7 +112,7 @@ def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int,
         )
     available = max(1, math.floor((end - anchor.in_s) * fps + 0.5))
     count = clip_frames(available, room)
-    if available > room:
+    if count < clip_frames(available, available):
         lost = (available - count) / fps
         return count, f"Clip {name_of(anchor)} is cut at the end of the timeline: {lost:.2f} s of it are left out."
     return count, ""

@@ -144,6 +144,11 @@ def test_a_clip_is_cut_at_the_end_of_the_timeline_with_a_warning() -> None:
     assert "cut at the end" in plan.warnings[0]
 
 
+def test_a_clip_that_fits_but_for_the_grid_is_not_called_cut() -> None:
+    clip = Anchor(id="c", media_id="clip_1", second=5, out_s=5)  # 120 frames, of which the grid takes 117
+    assert planner.plan_montage(montage(clip, duration_s=9.8), MEDIA, CARD).warnings == []
+
+
 def test_a_trimmed_clip_covers_one_plus_four_m_frames() -> None:
     plan = planner.plan_montage(montage(Anchor(id="c", media_id="clip_1", second=2, in_s=1, out_s=2.5)), MEDIA, CARD)
     assert plan.anchors[0].frames == 33
