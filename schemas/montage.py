@@ -156,9 +156,11 @@ def describe_validation_error(error: Any) -> str:
     """One sentence per fault of a pydantic ValidationError: field, problem, received value; no URLs."""
     faults = []
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"]) or "value"
+        where = "".join(f"{part}." for part in fault["loc"]).removesuffix(".")
+        said = (f"{where}: " if where else "") + fault["msg"].removeprefix("Value error, ")
         received = repr(fault.get("input"))
         received = received if len(received) <= 60 else received[:57] + "..."
-        faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')} (received {received})")
+        # Of a whole object it says already what is missing or does not fit together.
+        faults.append(said if isinstance(fault.get("input"), dict) else f"{said} (received {received})")
     shown = "; ".join(faults[:5])
     return shown + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")

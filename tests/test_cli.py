@@ -89,6 +89,7 @@ def test_render_writes_a_video_that_decodes_to_what_the_report_says(
         (["--anchor", "missing.jpg@0"], ["missing.jpg", "media roots"]),
         (["--anchor", "{picture}@0", "--duration", "0"], ["duration_s", "0.2"]),
         (["--anchor", "{picture}@20", "--duration", "10"], ["beyond the end", "0 to 10"]),
+        (["--anchor", "{picture}@0#2-1"], ["out_s 1 must be after in_s 2\n"]),
         (["--anchor", "{picture}@0", "--quality", "best"], ["quality", "draft"]),
         (["--anchor", "{picture}@0", "--beat", "later"], ["--beat", "START-END"]),
     ],
