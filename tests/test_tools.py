@@ -20,9 +20,12 @@ from mcp.types import TextContent
 from PIL import Image
 
 from dreamontage.schemas import limits
+from dreamontage.schemas.plan import SeamKind
+from dreamontage.schemas.report import Report, SeamReport, SegmentReport
 from dreamontage.server.app import INSTRUCTIONS, build_server
 from dreamontage.server.store import Studio
 from dreamontage.server.tools import TOOLS
+from dreamontage.server.tools.jobs import _spot
 
 pytestmark = pytest.mark.anyio
 
@@ -211,6 +214,16 @@ async def test_a_finished_job_answers_all_an_agent_needs(
         (content,) = (await agent.client.read_resource(uri)).contents
         assert mime in (content.mime_type or "")
     assert video in str((await agent.call("get_montage", montage_id=montage))["videos"])
+
+
+def test_another_seed_is_suggested_only_where_it_can_help() -> None:
+    def spot(seam: SeamKind, jerk_ratio: float) -> float | None:
+        segment = SegmentReport(start_s=2.541667, end_s=4, seam=seam, seed=1, fingerprint="", reused=False)
+        rough = SeamReport(at_s=2.541667, step_ratio=1, jerk_ratio=jerk_ratio)
+        return _spot(Report.model_construct(anchors=[], segments=[segment], seams=[rough]))
+
+    assert spot("carried", 9.0) == 2.541667
+    assert spot("carried", 1.5) is None and spot("pinned", 9.0) is None
 
 
 async def test_the_prompt_teaches_the_workflow(agent: Agent) -> None:

@@ -131,12 +131,13 @@ def _next_calls(job: Job, video: Video) -> list[str]:
 
 
 def _spot(report: Report) -> float | None:
-    """Where another seed may help: an anchor that is missed, else the roughest seam, else nowhere."""
+    """Where another seed may help: an anchor that is missed, else the roughest carried seam, else nowhere."""
     from dreamontage.generator.measuring.notes import ROUGH_SEAM  # brings NumPy and OpenCV
 
     missed = [a.snapped_s for a in report.anchors if a.strength == 1.0 and a.best_offset_frames]
+    carried = [s.start_s for s in report.segments if s.seam == "carried"]  # at a pinned one both sides are the clip's
     seams = sorted((-max(s.step_ratio, s.jerk_ratio), s.at_s) for s in report.seams)
-    rough = [at_s for ratio, at_s in seams if -ratio > ROUGH_SEAM]
+    rough = [at for ratio, at in seams if -ratio > ROUGH_SEAM and any(abs(at - start) < 0.01 for start in carried)]
     return next(iter(missed + rough), None)
 
 
