@@ -64,9 +64,7 @@ def update_anchors(
     def change(montage: Montage) -> Montage:
         return edits.update_anchors(montage, changes, app.media_of(montage), ripple=ripple, duration_s=duration_s)
 
-    told = [
-        c.model_dump(exclude_none=True, exclude={"source"}) | ({"media": m.id} if m else {}) for c, m in changes
-    ]
+    told = [c.model_dump(exclude_none=True, exclude={"source"}) | ({"media": m.id} if m else {}) for c, m in changes]
     changed = {"anchors": told, "ripple": ripple} | ({} if duration_s is None else {"duration_s": duration_s})
     return edited(app, montage_id, "update_anchors", changed, change, if_revision)
 

@@ -67,9 +67,7 @@ def plan_montage(
         if what_if is not None:
             montage = _tried(app, montage, what_if)
         calls = [] if what_if is not None else next_calls(app, montage)
-        answer = plan_answer(
-            app, montage, usual_quality(app, montage_id), stored=what_if is None, next_calls=calls
-        )
+        answer = plan_answer(app, montage, usual_quality(app, montage_id), stored=what_if is None, next_calls=calls)
         return reply(describe_plan(answer), answer)
     if what_if is not None:
         raise InvalidInput("what_if needs the montage_id of a stored montage", field="what_if")
