@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamontage.generator.numbers import computing
 from dreamontage.generator.timeline import STRIDE
 
 State = list[Tensor]
@@ -70,7 +71,8 @@ class StreamingDecoder:
     def slot(self, latents: Tensor) -> Tensor:
         """Decode the next slot [16,1,h,w] to float32 frames [1 (slot 0) or 4,3,H,W] in -1..1."""
         raw = latents[None].to(self._mean) * self._std + self._mean
-        frames, self.state = self.vae.decode_slot(raw.to(self.vae.dtype), self.state)
+        with computing(self.vae.device):
+            frames, self.state = self.vae.decode_slot(raw.to(self.vae.dtype), self.state)
         return frames[0].transpose(0, 1).float()
 
 
@@ -84,7 +86,8 @@ def encode_slots(vae: StreamingAutoencoder, video: Tensor, first: bool) -> Tenso
     if not first:
         video = torch.cat([video[:1], video])  # stands in for a slot 0, which is dropped again
     x = video.transpose(0, 1)[None].to(vae.device, vae.dtype)
-    raw: Tensor = vae.encode(x).latent_dist.mode()[0].float()
+    with computing(vae.device):
+        raw: Tensor = vae.encode(x).latent_dist.mode()[0].float()
     shape = (-1, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean, device=raw.device).view(shape)
     std = torch.tensor(vae.config.latents_std, device=raw.device).view(shape)

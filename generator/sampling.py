@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning import Assembled
 from dreamontage.generator.models.vocabulary import TimedWord
+from dreamontage.generator.numbers import computing
 
 StepCallback = Callable[[int, int, Tensor], None]
 """Called before the first and after every denoising step with (steps done, steps, latents [C,n,h,w])."""
@@ -31,12 +32,6 @@ class Sampled(NamedTuple):
 
     latents: Tensor
     own: Tensor
-
-
-def number_type(device: torch.device) -> torch.dtype:
-    """The fastest trustworthy number type here: bfloat16 on a GPU and on a CPU with AMX, else float32."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if fast else torch.float32
 
 
 def unshifted(time: float, shift: float) -> float:
@@ -78,8 +73,7 @@ def sample(
         start = (1 - sampling.t0) * clean + sampling.t0 * noise
     scheduler = type(model.scheduler).from_config(model.scheduler.config, shift=sampling.shift)
     scheduler.set_timesteps(sigmas=step_times(sampling.steps, sampling.shift, sampling.t0), device=device)
-    dtype = number_type(device)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with computing(device):
         prompts = model.prompt_tokens([words] if sampling.guidance == 1 else [words, negative])
         x = start[None]
         if on_step is not None:

@@ -26,8 +26,9 @@ from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_
 from dreamontage.generator.decoding import StreamingDecoder, encode_slots, to_tensor
 from dreamontage.generator.fingerprint import Decision, fingerprint, resolve_settings
 from dreamontage.generator.models.vocabulary import TimedWord, timed_words
+from dreamontage.generator.numbers import number_type
 from dreamontage.generator.previz import Previz, PrevizAnchor
-from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, number_type, sample
+from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, sample
 from dreamontage.generator.takes import TakeStore
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.generator.windows import window_anchors, window_beats, window_frames, window_slots

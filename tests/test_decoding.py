@@ -21,6 +21,7 @@ from dreamontage.generator.decoding import (
     to_tensor,
 )
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
+from dreamontage.generator.numbers import computing
 
 HEIGHT, WIDTH = 48, 64
 MEAN, STD = [0.1 * (index % 3) for index in range(16)], [0.5 + 0.05 * index for index in range(16)]
@@ -66,8 +67,8 @@ def test_invariant_6_chunked_decode_equals_unchunked_bit_for_bit(sizes: list[int
 def test_the_stream_is_the_autoencoders_decode_of_denormalised_latents() -> None:
     z = latents(5)
     raw = z[None] * torch.tensor(STD).view(1, -1, 1, 1, 1) + torch.tensor(MEAN).view(1, -1, 1, 1, 1)
-    with torch.no_grad():
-        expected = tiny().decode(raw, return_dict=False)[0][0].transpose(0, 1)
+    with torch.no_grad(), computing(raw.device):
+        expected = tiny().decode(raw, return_dict=False)[0][0].transpose(0, 1).float()
     assert torch.equal(decode([z], StreamingDecoder(tiny())), expected)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import denormalise, encode_video
 from dreamontage.generator.fingerprint import Decision, decide
+from dreamontage.generator.numbers import computing
 from dreamontage.generator.pipeline import DreaMontagePipeline
 from dreamontage.generator.sar import (
     DRIFT_LIMIT,
@@ -93,8 +94,8 @@ def test_invariant_1_window_slot_0_is_the_last_frame_of_slot_lo_after_its_true_p
 ) -> None:
     shot, rendered, takes, recorder = carried
     whole = latents_of(takes, rendered)
-    with torch.no_grad():
-        video = pipe.vae.decode(denormalise(pipe.vae, whole[None])[0][None]).sample[0]
+    with torch.no_grad(), computing(whole.device):
+        video = pipe.vae.decode(denormalise(pipe.vae, whole[None])[0][None]).sample[0].float()
     for segment in shot.plan.segments[1:]:
         mask, cond = recorder.condition(segment.index)
         frame = 4 * segment.window_start

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamontage.generator.numbers import computing
+
 
 def pixels_to_tensor(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Frames uint8 [F,H,W,3] -> float [3,F,H,W] in -1..1."""
@@ -45,7 +47,8 @@ def encode_video(vae: Any, video: Tensor, generator: torch.Generator | None = No
     With a generator the slots after the first are sampled from the posterior, as clip conditions are in training;
     without one every slot is the posterior's mode.
     """
-    posterior = vae.encode(video[None].to(vae.dtype)).latent_dist
+    with computing(video.device):
+        posterior = vae.encode(video[None].to(vae.dtype)).latent_dist
     latents = posterior.mode()
     if generator is not None:
         latents = torch.cat([latents[:, :, :1], posterior.sample(generator=generator)[:, :, 1:]], dim=2)
