@@ -70,7 +70,7 @@ def run_scaling(model: str, out: Path) -> dict[str, Any]:
     short, long = rows
 
     def growth(key: str) -> float:
-        return round((long[key] / long["delivered_s"]) / (short[key] / short["delivered_s"]), 3)
+        return round(float(long[key] / long["delivered_s"] / (short[key] / short["delivered_s"])), 3)
 
     numbers = {
         "runs": rows,
