@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.planner import segment_seed
+from dreamontage.generator.previz import VERSION as PREVIZ_VERSION
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.timeline import frames_of_slot
 from dreamontage.generator.windows import previz_beats, window_anchors, window_beats, window_frames, window_slots
@@ -27,7 +28,7 @@ from dreamontage.schemas.montage import Guide, Montage
 from dreamontage.schemas.plan import Plan, Segment
 from dreamontage.schemas.report import Video, VideoSegment
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same recipe would no longer give the same take."""
 
 
@@ -93,6 +94,7 @@ def recipe_of(
         "settings": resolved.model_dump(mode="json"),
         "conditions": conditions,
         "beats": beats,
+        "previz": None if guide == "off" else PREVIZ_VERSION,
         "guide": [] if guide == "off" else guide_inputs(plan, segment, montage, media),
     }
 

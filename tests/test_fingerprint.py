@@ -208,6 +208,20 @@ def test_what_changes_a_recipe_and_what_does_not() -> None:
     assert same not in different
 
 
+def test_a_recipe_names_the_previz_version_where_a_guide_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    guided, plain = (RenderSettings(guide=mode) for mode in ("follow", "off"))
+
+    def recipes() -> tuple[str, str]:
+        plan = planned(EVERY_3_S)
+        first = (plan, plan.segments[0], EVERY_3_S, MEDIA, CARD)
+        return recipe(*first, guided, "w"), recipe(*first, plain, "w")
+
+    before = recipes()
+    monkeypatch.setattr("dreamontage.generator.fingerprint.PREVIZ_VERSION", 10**6)
+    after = recipes()
+    assert before[0] != after[0] and before[1] == after[1]
+
+
 def test_a_fingerprint_names_seed_number_type_tail_and_held_end() -> None:
     names = {
         fingerprint("r", 1, "float32", "t", None), fingerprint("q", 1, "float32", "t", None),

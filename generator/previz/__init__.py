@@ -1,6 +1,6 @@
 """Previz: the weightless motion guide between anchors."""
 
 from dreamontage.generator.previz.moves import PrevizBeat
-from dreamontage.generator.previz.previz import Previz, PrevizAnchor
+from dreamontage.generator.previz.previz import VERSION, Previz, PrevizAnchor
 
-__all__ = ["Previz", "PrevizAnchor", "PrevizBeat"]
+__all__ = ["VERSION", "Previz", "PrevizAnchor", "PrevizBeat"]

@@ -19,6 +19,8 @@ from dreamontage.generator.previz.travel import route
 from dreamontage.generator.previz.twist import Twist
 from dreamontage.schemas.montage import Camera
 
+VERSION = 1
+"""Raised whenever the same inputs would no longer give the same frames."""
 KEPT_GAPS = 4
 
 
