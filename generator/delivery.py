@@ -59,10 +59,10 @@ class Delivery:
 
 
 class _Piece(NamedTuple):
-    """The next delivered frames [n,H,W,3], and the same frames of D(E(previz)) where there is a model."""
+    """The next delivered frames [n,H,W,3]; the same frames of D(E(previz)) and the previz where there is a model."""
 
     pixels: NDArray[np.uint8]
-    reference: NDArray[np.uint8] | None
+    references: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
 
 
 def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], None]) -> Report:
@@ -85,7 +85,7 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
                 if meter.frames in shown:
                     small = np.asarray(cv2.resize(pixels, thumbnail, interpolation=cv2.INTER_AREA), np.uint8)
                     cells.append(Cell(small, meter.frames / plan.format.fps, shown[meter.frames]))
-                meter.add(pixels, None if piece.reference is None else piece.reference[index])
+                meter.add(pixels, *(() if piece.references is None else (frames[index] for frames in piece.references)))
             writer.write(piece.pixels)
             on_progress(meter.frames, plan.frames)
         if meter.frames != plan.frames:
@@ -126,9 +126,10 @@ def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
         for at in range(0, latents.shape[1], CHUNK_SLOTS):
             piece = latents[:, at : at + CHUNK_SLOTS]
             frames = frames_of_span(slot, slot + piece.shape[1])
-            decoded = decoder.next(piece, *delivery.previz.window(frames.start, frames.stop))
+            planned, confidence = delivery.previz.window(frames.start, frames.stop)
+            decoded = decoder.next(piece, planned, confidence)
             slot += piece.shape[1]
-            yield _Piece(decoded.pixels, decoded.guide)
+            yield _Piece(decoded.pixels, (decoded.guide, planned))
 
 
 def _title(delivery: Delivery) -> str:

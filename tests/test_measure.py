@@ -111,6 +111,18 @@ def test_a_planted_jolt_at_a_seam_shows_in_the_jerk_ratio() -> None:
     assert seam.jerk_ratio > 3
 
 
+def test_a_turn_of_the_previz_at_a_seam_is_not_the_seams_fault_but_a_jump_of_the_picture_is() -> None:
+    turn = travel([*[2.0] * 30, *[-2.0] * 29])
+    plan, jumped = measure(turn), turn.astype(int)
+    jumped[31:] += 8
+    faint = np.clip(turn.astype(int) + (np.arange(len(turn)) >= 31)[:, None, None, None], 0, 255).astype(np.uint8)
+    assert judge.seam_fits(plan, [31], FPS)[0].jerk_ratio > 3
+    assert judge.seam_faults(plan, plan, [31], FPS) == [0.0]
+    assert judge.seam_faults(plan, None, [31], FPS)[0] > 3
+    assert judge.seam_faults(measure(np.clip(jumped, 0, 255).astype(np.uint8)), plan, [31], FPS)[0] > 3
+    assert judge.seam_faults(measure(faint), plan, [31], FPS)[0] < 2
+
+
 def test_other_seams_do_not_raise_a_seams_own_measure() -> None:
     curves = measure(travel([2.0] * 59))
     for frame in (20, 40):
@@ -193,7 +205,7 @@ def test_notes_are_silent_on_a_good_shot_and_name_each_fault_with_a_way_out() ->
         )
 
     smooth = SeamReport(at_s=2, step_ratio=1, jerk_ratio=1)
-    assert notes([anchor(31, 30), anchor(15, 30, 3, 0.5)], [interval(0.9)], [smooth], [], [], FPS) == []
+    assert notes([anchor(31, 30), anchor(15, 30, 3, 0.5)], [interval(0.9)], [smooth], [], [], FPS, [9.0]) == []
     found = notes(
         [anchor(27, 30), anchor(19, 19.5), anchor(30, 30, offset=-4)],
         [interval(0.4)],
@@ -201,6 +213,7 @@ def test_notes_are_silent_on_a_good_shot_and_name_each_fault_with_a_way_out() ->
         [CutReport(at_s=2.5, score=6, detector="content")],
         [judge.Freeze(24, 48)],
         FPS,
+        [5.0],
     )
     text = "\n".join(note.what for note in found)
     for piece in ("27.0 dB", "19.0 dB", "4 frames earlier", "soft", "seam at 2.00", "cut", "still from 1.00 to 2.00 s"):

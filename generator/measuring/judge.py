@@ -14,6 +14,8 @@ STEP_FLOOR = 0.3
 LUMA_JERK_FLOOR = 0.15
 FLOW_JERK_FLOOR = 0.0008
 """Share of the width per frame (about an eighth of a pixel at the measuring size)."""
+VISIBLE_STEP, VISIBLE_LUMA_JERK = 1.0, 1.5
+"""Grey levels below which a seam's own step or jump of light is not seen (a jump of one level has a jerk of two)."""
 CUT_MIN_STEP = 10.0
 """Levels left after flow compensation below which nothing looks like a cut."""
 CUT_SCORE = 4.0
@@ -100,6 +102,26 @@ def seam_fits(curves: Curves, seams: Sequence[int], fps: int) -> list[SeamFit]:
         )
         for seam in seams
     ]
+
+
+def seam_faults(curves: Curves, guide: Curves | None, seams: Sequence[int], fps: int) -> list[float]:
+    """What of each seam's step and jerk the previz does not show at the same frame, ÷ the median within ±1 s; the worst.
+
+    `guide`: the same curves of the previz, None if there was none. A camera that turns at an anchor is the previz's own
+    motion, not the seam's fault; what is too small to be seen counts in proportion.
+    """
+    owns = (np.array(curves.step), *jerk_curves(curves))
+    plans = [np.zeros_like(own) for own in owns] if guide is None else (np.array(guide.step), *jerk_curves(guide))
+    floors = (VISIBLE_STEP, VISIBLE_LUMA_JERK, FLOW_JERK_FLOOR)
+    near = {seam + offset for seam in seams for offset in range(-2, 3)}
+
+    def fault(own: Curve, planned: Curve, floor: float, seam: int) -> float:
+        around = [f for f in range(max(2, seam - fps), min(len(own) - 1, seam + fps + 1)) if f not in near]
+        median = float(np.median(own[around])) if around else floor
+        return float(own[seam] - planned[seam]) / max(median, floor)
+
+    judged = list(zip(owns, plans, floors, strict=True))
+    return [round(max(0.0, *(fault(*curve, seam) for curve in judged)), 3) for seam in seams]
 
 
 def cuts(curves: Curves, fps: int) -> list[Cut]:

@@ -22,12 +22,16 @@ def notes(
     cuts: Sequence[CutReport],
     freezes: Sequence[Freeze],
     fps: int,
+    seam_faults: Sequence[float],
 ) -> list[Note]:
-    """At most 12 notes, the most serious kept, in the order of time."""
+    """At most 12 notes, the most serious kept, in the order of time.
+
+    A seam is blamed for `seam_faults` (`judge.seam_faults`) only: what the previz does not do at the same place.
+    """
     found = [
         *(note for anchor in anchors for note in _anchor(anchor)),
         *(note for interval in intervals for note in _interval(interval)),
-        *(note for seam in seams for note in _seam(seam)),
+        *(note for seam, fault in zip(seams, seam_faults, strict=True) for note in _seam(seam, fault)),
         *(_cut(cut) for cut in cuts),
         *(_freeze(freeze, fps) for freeze in freezes),
     ]
@@ -78,8 +82,8 @@ def _interval(interval: IntervalReport) -> list[Note]:
     ]
 
 
-def _seam(seam: SeamReport) -> list[Note]:
-    worst = max(seam.step_ratio, seam.jerk_ratio)
+def _seam(seam: SeamReport, fault: float) -> list[Note]:
+    worst = min(fault, max(seam.step_ratio, seam.jerk_ratio))
     if worst <= ROUGH_SEAM:
         return []
     return [

@@ -35,7 +35,7 @@ class ShotMeter:
 
     def __init__(self, plan: Plan, montage: Montage, anchors: Sequence[tuple[Frame, int]]) -> None:
         self._plan, self._montage = plan, montage
-        self._pairs = PairMeter()
+        self._pairs, self._guide = PairMeter(), PairMeter()
         self._anchors = AnchorMeter(anchors, plan.frames)
 
     @property
@@ -43,9 +43,12 @@ class ShotMeter:
         """Frames measured so far."""
         return len(self._pairs.curves)
 
-    def add(self, frame: Frame, reference: Frame | None = None) -> None:
-        """The next delivered frame, RGB [H,W,3], and the same frame of D(E(previz)) if there is one."""
+    def add(self, frame: Frame, reference: Frame | None = None, previz: Frame | None = None) -> None:
+        """The next delivered frame, RGB [H,W,3]; the same frame of D(E(previz)) and of the previz if there is a model.
+        """
         self._pairs.add(frame)
+        if previz is not None:
+            self._guide.add(previz)
         self._anchors.add(frame, reference)
 
     def report(
@@ -83,6 +86,8 @@ class ShotMeter:
             SeamReport(at_s=seam.at_s, step_ratio=fit.step_ratio, jerk_ratio=fit.jerk_ratio)
             for seam, fit in zip(seams, judge.seam_fits(curves, at_seams, fps), strict=True)
         ]
+        planned = self._guide.curves if len(self._guide.curves) else None
+        faults = judge.seam_faults(curves, planned, at_seams, fps)
         cut_reports = [
             CutReport(at_s=round(cut.frame / fps, 4), score=cut.score, detector=judge.CUT_DETECTOR) for cut in cuts
         ]
@@ -101,7 +106,7 @@ class ShotMeter:
             seams=seam_reports,
             cuts=cut_reports,
             notes=notes(
-                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps
+                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps, faults
             ),
             timing=timing,
             peak_memory_bytes=peak_memory_bytes,
