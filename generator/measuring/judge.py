@@ -105,7 +105,7 @@ def seam_fits(curves: Curves, seams: Sequence[int], fps: int) -> list[SeamFit]:
 
 
 def seam_faults(curves: Curves, guide: Curves | None, seams: Sequence[int], fps: int) -> list[float]:
-    """What of a seam's step and jerk the previz does not show at that frame, ÷ the median within ±1 s; the worst of each.
+    """Of each seam, the worst of step and jerk beyond what the previz shows at that frame, ÷ the median within ±1 s.
 
     `guide`: the same curves of the previz, None if there was none. A camera that turns at an anchor is the previz's own
     motion, not the seam's fault; what is too small to be seen counts in proportion.
