@@ -269,14 +269,11 @@ def verdict(report: Report) -> str:
     """One sentence: did it work, and what should be looked at."""
     pinned = [a for a in report.anchors if a.strength == 1.0]
     hit = sum(a.best_offset_frames == 0 for a in pinned)
-    worst = max((max(s.step_ratio, s.jerk_ratio) for s in report.seams), default=None)
     parts = [
         f"One continuous shot of {report.duration_s:.2f} s at {report.width}x{report.height}",
         f"{hit} of {len(pinned)} pinned anchors exactly on time",
         f"{len(report.cuts)} suspected cut{'s' * (len(report.cuts) != 1)}" if report.cuts else "no cut found",
     ]
-    if worst is not None:
-        parts.append(f"the roughest seam is {worst:.1f} times its surroundings (1 is invisible)")
     problems = [f"{n.at_s:.2f} s: {n.what.rstrip('.')}" for n in report.notes if n.severity == "problem"]
     return "; ".join(parts) + ("." if not problems else f". Look at {problems[0]}.")
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.plan import SeamKind
-from dreamontage.schemas.report import Report, SeamReport, SegmentReport
+from dreamontage.schemas.report import Note, Report, SegmentReport
 from dreamontage.server.app import INSTRUCTIONS, build_server
 from dreamontage.server.store import Studio
 from dreamontage.server.tools import TOOLS
@@ -217,13 +217,14 @@ async def test_a_finished_job_answers_all_an_agent_needs(
 
 
 def test_another_seed_is_suggested_only_where_it_can_help() -> None:
-    def spot(seam: SeamKind, jerk_ratio: float) -> float | None:
+    def spot(seam: SeamKind, *notes: Note) -> float | None:
         segment = SegmentReport(start_s=2.541667, end_s=4, seam=seam, seed=1, fingerprint="", reused=False)
-        rough = SeamReport(at_s=2.541667, step_ratio=1, jerk_ratio=jerk_ratio)
-        return _spot(Report.model_construct(anchors=[], segments=[segment], seams=[rough]))
+        return _spot(Report.model_construct(anchors=[], segments=[segment], notes=list(notes)))
 
-    assert spot("carried", 9.0) == 2.541667
-    assert spot("carried", 1.5) is None and spot("pinned", 9.0) is None
+    rough = Note(at_s=2.541667, severity="warning", what="The seam may be visible.", suggestion="Another seed.")
+    assert spot("carried", rough) == 2.541667
+    assert spot("carried") is None and spot("pinned", rough) is None
+    assert spot("carried", rough.model_copy(update={"at_s": 3.0})) is None
 
 
 async def test_the_prompt_teaches_the_workflow(agent: Agent) -> None:

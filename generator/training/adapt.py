@@ -25,6 +25,7 @@ from dreamontage.generator.conditioning.encoding import denormalise
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.models.prompt_tokens import PromptTokens
 from dreamontage.generator.models.transformer import NanoTransformer, init_from_scratch
+from dreamontage.generator.training import course
 from dreamontage.generator.training.muon import Muon
 from dreamontage.generator.training.perceptual import PerceptualDistance
 from dreamontage.generator.training.samples import Batch, Sample, SampleBook, collate
@@ -157,15 +158,11 @@ class AdaptTrainer:
     @property
     def progress(self) -> float:
         """Done share of the run, 0..1."""
-        if self.config.steps is not None:
-            return self.step / self.config.steps
-        assert self.config.minutes is not None
-        return min(1.0, self.elapsed / (60 * self.config.minutes))
+        return course.progress(self.config, self.step, self.elapsed)
 
     def rate(self) -> float:
         """The learning rate's factor, 0..1: a short rise, a plateau, a linear tail."""
-        p = self.progress
-        return min(1.0, (p + 1e-3) / self.config.warm_up, max(0.0, (1 - p) / self.config.tail))
+        return course.rate(self.config, self.progress)
 
     def fast_parameters(self) -> list[Tensor]:
         """All weights in training."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -19,9 +18,9 @@ from dreamontage.generator.decoding import StreamingDecoder, to_pixels
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.sampling import Sampling, sample
 from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
+from dreamontage.generator.training.course import append_rows, draw_curve
 from dreamontage.generator.training.data.batches import ClipMixture
 from dreamontage.generator.training.data.pictures import Picture, Pixels
-from dreamontage.generator.training.held_out import write_curve
 from dreamontage.generator.training.samples import Sample, conditions_of, encode_shot, load_sample
 from dreamontage.generator.training.shots import draw_shots
 
@@ -88,7 +87,7 @@ def train_adapt(
             trainer.save(out / "checkpoint.pt")
             trainer.publish(out / "model")
             append_rows(curve, rows)
-            draw_curve(curve, out / "curve.png")
+            draw_curve(curve, out / "curve.png", "adaptive tuning")
             rows.clear()
             write_strips(out / "strips.jpg", trainer, kept[:STRIPS], vae)
     return out / "model"
@@ -119,20 +118,3 @@ def write_strips(path: Path, trainer: AdaptTrainer, samples: Iterable[Sample], v
 
 def _small(frame: Pixels) -> Pixels:
     return np.asarray(cv2.resize(frame, (160, 96), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def append_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Add rows to a CSV file, with a head line if it is new."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if is_new:
-            writer.writeheader()
-        writer.writerows({key: round(value, 6) for key, value in row.items()} for row in rows)
-
-
-def draw_curve(source: Path, target: Path) -> None:
-    """Draw the loss column of a curve file."""
-    with source.open() as file:
-        values = np.array([float(row["loss"]) for row in csv.DictReader(file)])
-    write_curve(target, values, "adaptive tuning: loss by step")

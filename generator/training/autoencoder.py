@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import os
 import shutil
@@ -18,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
+from dreamontage.generator.training import course
+from dreamontage.generator.training.course import append_rows, draw_curve
 from dreamontage.generator.training.data.batches import ClipMixture
 from dreamontage.generator.training.data.pictures import Picture
-from dreamontage.generator.training.held_out import held_out_clips, mean_scores, reconstruct, write_curve, write_sheet
+from dreamontage.generator.training.held_out import held_out_clips, mean_scores, reconstruct, write_sheet
 from dreamontage.generator.training.muon import Muon
 from dreamontage.generator.training.perceptual import PerceptualDistance
 
@@ -82,15 +83,11 @@ class AutoencoderTrainer:
     @property
     def progress(self) -> float:
         """Done share of the run, 0..1."""
-        if self.config.steps is not None:
-            return self.step / self.config.steps
-        assert self.config.minutes is not None
-        return min(1.0, self.elapsed / (60 * self.config.minutes))
+        return course.progress(self.config, self.step, self.elapsed)
 
     def rate(self) -> float:
         """The learning rate's factor, 0..1: a short rise, a plateau, a linear tail."""
-        p = self.progress
-        return min(1.0, (p + 1e-4) / self.config.warm_up, max(0.0, (1 - p) / self.config.tail))
+        return course.rate(self.config, self.progress)
 
     def batch(self) -> Tensor:
         """This step's clips [B,3,F,H,W]."""
@@ -226,32 +223,15 @@ def train_autoencoder(
         if trainer.progress >= 1 or trainer.elapsed - saved_at > 60 * config.checkpoint_minutes:
             started = time.perf_counter()
             trainer.save(checkpoint)
-            _append(curve, rows)
-            _draw(curve, out / "curve.png")
+            append_rows(curve, rows)
+            draw_curve(curve, out / "curve.png", "autoencoder")
             rows.clear()
             trainer.publish(out / "model")
             if clips:
                 scores, results = reconstruct(trainer.average, clips, names, trainer.distance)
                 write_sheet(out / "sheet.png", clips, results)
                 position = {"step": trainer.step, "elapsed_s": trainer.elapsed}
-                _append(out / "held_out.csv", [position | mean_scores(scores)])
+                append_rows(out / "held_out.csv", [position | mean_scores(scores)])
             trainer.elapsed += time.perf_counter() - started
             saved_at = trainer.elapsed
     return out / "model"
-
-
-def _append(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Add rows to a CSV file, with a head line if it is new."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if is_new:
-            writer.writeheader()
-        writer.writerows({key: round(value, 6) for key, value in row.items()} for row in rows)
-
-
-def _draw(source: Path, target: Path) -> None:
-    """Draw the loss column of a curve file."""
-    with source.open() as file:
-        values = np.array([float(row["loss"]) for row in csv.DictReader(file)])
-    write_curve(target, values, "autoencoder: loss by step")

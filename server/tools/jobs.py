@@ -131,13 +131,10 @@ def _next_calls(job: Job, video: Video) -> list[str]:
 
 
 def _spot(report: Report) -> float | None:
-    """Where another seed may help: an anchor that is missed, else the roughest carried seam, else nowhere."""
-    from dreamontage.generator.measuring.notes import ROUGH_SEAM  # brings NumPy and OpenCV
-
+    """Where another seed may help: an anchor that is missed, else a carried seam with a note, else nowhere."""
     missed = [a.snapped_s for a in report.anchors if a.strength == 1.0 and a.best_offset_frames]
     carried = [s.start_s for s in report.segments if s.seam == "carried"]  # at a pinned one both sides are the clip's
-    seams = sorted((-max(s.step_ratio, s.jerk_ratio), s.at_s) for s in report.seams)
-    rough = [at for ratio, at in seams if -ratio > ROUGH_SEAM and any(abs(at - start) < 0.01 for start in carried)]
+    rough = [n.at_s for n in report.notes if any(abs(n.at_s - start) < 0.01 for start in carried)]
     return next(iter(missed + rough), None)
 
 
