@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
     from conftest import DEMO
 
     folder = tmp_path_factory.mktemp("nano")
-    files = [DEMO / "aitzgorri.jpg", DEMO / "picosdeeuropa.jpg", DEMO / "bunny.mp4", DEMO / "sunset.jpg"]
+    names = ["aitzgorri.jpg", "picosdeeuropa.jpg", "bunny.mp4", "sunset.jpg"]
+    files = [Path(shutil.copy(DEMO / name, folder)) for name in names]
     with Studio(folder / "studio", folder / "out") as studio:
         return finish(studio, draft(studio, pinned(studio, files, gap_s=2, duration_s=6)))
 
