@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from tiny_model import CARD, clip, picture, tiny_pipeline, tiny_shot
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import denormalise, encode_video
+from dreamontage.generator.decoding import ShotDecoder
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.numbers import computing
 from dreamontage.generator.pipeline import DreaMontagePipeline
@@ -31,6 +33,7 @@ from dreamontage.generator.sar import (
     latents_hash,
     measure_drift,
     render_segments,
+    sample_segment,
     tail_condition,
     words_of,
 )
@@ -125,14 +128,32 @@ def test_invariant_1_a_user_still_in_the_overlap_is_not_written_again(
 
 
 def test_invariant_2_overlap_stays_verbatim(
-    carried: tuple[Shot, list[Rendered], MemoryTakes, Recorder],
+    pipe: DreaMontagePipeline, carried: tuple[Shot, list[Rendered], MemoryTakes, Recorder]
 ) -> None:
     shot, rendered, takes, _ = carried
-    assert latents_of(takes, rendered).shape[1] == shot.plan.slots
-    for item, segment in zip(rendered, shot.plan.segments, strict=True):
-        found = takes.load(item.fingerprint)
-        assert found is not None
-        assert found[0].shape[1] == segment.stop - segment.start
+    whole = latents_of(takes, rendered)
+    assert whole.shape[1] == shot.plan.slots, "the new latents of an overlap are dropped"
+    for item in rendered[1:]:
+        segment = item.decision.segment
+        with torch.no_grad():
+            window = sample_segment(pipe, shot, item.decision, whole[:, : segment.start], None)
+        overlap = whole[:, segment.window_start + 1 : segment.start]
+        assert torch.equal(window.latents[:, 1:OVERLAP], overlap)
+        assert not torch.equal(window.own[:, 1:OVERLAP], overlap), "the model made something of its own there"
+
+
+def test_invariant_3_latents_cross_a_seam_and_no_pixel_does(
+    pipe: DreaMontagePipeline, carried: tuple[Shot, list[Rendered], MemoryTakes, Recorder]
+) -> None:
+    shot, rendered, takes, _ = carried
+    chunks = list(assemble_latents(shot.plan, [item.fingerprint for item in rendered], takes))
+    decoder, pieces, frame = ShotDecoder(pipe.vae, carried=False), [], 0
+    for chunk in chunks:  # as delivered: segment by segment
+        stop = frame + 4 * chunk.shape[1] - (3 if frame == 0 else 0)
+        pieces.append(decoder.next(chunk, *shot.previz.window(frame, stop)).pixels)
+        frame = stop
+    whole = ShotDecoder(pipe.vae, carried=False).next(torch.cat(chunks, dim=1), *shot.previz.window(0, frame))
+    assert np.array_equal(np.concatenate(pieces), whole.pixels), "the video is one decode of the latents, nothing else"
 
 
 def test_invariant_4_every_anchor_and_beat_reaches_its_windows_re_based_and_none_repeats(
