@@ -40,8 +40,10 @@ from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.sar import Shot, assemble_latents, render_segments
 from dreamontage.generator.takes import MemoryTakes
 from dreamontage.generator.timeline import frames_of_span
+from dreamontage.generator.video import VideoWriter
 from dreamontage.generator.windows import previz_beats
 from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard, RenderSettings
@@ -66,6 +68,16 @@ class DreaMontageOutput(BaseOutput):
 
     frames: list[list[Image.Image]] | NDArray[np.float32] | Tensor
     plan: Plan
+
+    def save(self, path: str | Path) -> None:
+        """Write the shot as an H.264 mp4. Raises InvalidInput where the frames are latents."""
+        if isinstance(self.frames, Tensor):
+            raise InvalidInput("latents are no pictures", field="output_type", allowed="pil or np")
+        shape = self.plan.format
+        with VideoWriter(Path(path), (shape.width, shape.height), shape.fps) as writer:
+            for frame in self.frames[0]:
+                pixels = np.asarray(frame)
+                writer.write((pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))[None])
 
 
 class DreaMontagePipeline(DiffusionPipeline):

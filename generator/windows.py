@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dreamontage.generator.models.vocabulary import spoken_camera
 from dreamontage.generator.previz import PrevizBeat
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.montage import Camera, Montage
@@ -72,6 +73,9 @@ def window_beats(montage: Montage, segment: Segment) -> list[WindowBeat]:
 
 
 def previz_beats(montage: Montage) -> list[PrevizBeat]:
-    """A montage's beats as the previz takes them, in frames."""
+    """A montage's beats as the previz takes them, in frames; a move named in the words counts where none is typed."""
     fps = montage.format.fps
-    return [PrevizBeat(round(b.start_s * fps), round(b.end_s * fps), b.camera) for b in montage.beats]
+    return [
+        PrevizBeat(round(b.start_s * fps), round(b.end_s * fps), b.camera or spoken_camera(b.prompt))
+        for b in montage.beats
+    ]

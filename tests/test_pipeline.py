@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_model import CARD, clip, picture, save_tiny, tiny_pipeline
 
 from dreamontage.generator.pipeline import DreaMontagePipeline
+from dreamontage.generator.video import read_back
 from dreamontage.schemas.errors import InvalidInput, SlotTaken
 
 SIZE = {"width": 256, "height": 144, "fps": 8, "num_inference_steps": 1}
@@ -28,11 +29,13 @@ def seeded(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_five_lines_make_a_shot_of_pil_frames(pipe: DreaMontagePipeline) -> None:
+def test_five_lines_make_a_shot_of_pil_frames(pipe: DreaMontagePipeline, tmp_path: Path) -> None:
     image = Image.fromarray(picture(1, (320, 180)))
     out = pipe(anchors=[(image, 0), (picture(2), 2.0)], duration=3, generator=seeded(), **SIZE)
     assert len(out.frames[0]) == out.plan.frames == 25
     assert out.frames[0][0].size == (256, 144)
+    out.save(tmp_path / "shot.mp4")
+    assert read_back(tmp_path / "shot.mp4") == (25, 256, 144, 8)
 
 
 def test_pictures_clips_dicts_and_beats_are_taken(pipe: DreaMontagePipeline) -> None:
@@ -166,3 +169,10 @@ def test_weights_kept_in_half_precision_compute_in_float32(tmp_path: Path) -> No
     for component in (loaded.vae, loaded.transformer, loaded.prompt_tokens):
         assert {parameter.dtype for parameter in component.parameters()} == {torch.float32}
     assert len(loaded(anchors=[(picture(1), 0)], duration=1, generator=seeded(), **SIZE).frames[0]) == 9
+
+
+def test_latents_are_not_saved_as_a_video(pipe: DreaMontagePipeline, tmp_path: Path) -> None:
+    out = pipe(anchors=[(picture(1), 0)], duration=1, generator=seeded(), output_type="latent", **SIZE)
+    with pytest.raises(InvalidInput, match="pil or np"):
+        out.save(tmp_path / "shot.mp4")
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from dreamontage.schemas.montage import DIRECTIONS as FITTING
 from dreamontage.schemas.montage import Camera
 
 MOVES: Final = ("hold", "pan", "tilt", "zoom", "dolly", "roll", "orbit", "push_through", "whip")
@@ -97,3 +98,16 @@ def timed_words(prompt: str, camera: Camera | None, start: float, end: float) ->
         ease = "linear" if camera.ease == "linear" else f"ease_{camera.ease}"
         words += [TimedWord(word, start, end, amount) for word in (*typed, ease)]
     return words + [TimedWord(word, start, end) for word in understood(prompt)[0]]
+
+
+def spoken_camera(prompt: str) -> Camera | None:
+    """The camera move a prompt names with a direction that fits it, as in "slow pan left" or "push in"; else None.
+
+    "Push through" needs no direction; every other move without one is taken for a word about the scene.
+    """
+    words = [{"forward": "in", "back": "out"}.get(word, word) for word in understood(prompt)[0]]
+    for move in (word for word in words if word in MOVES):
+        direction = next((word for word in words if word in FITTING[move]), None)
+        if direction or move == "push_through":
+            return Camera.model_validate({"move": move, "direction": direction})
+    return None
