@@ -204,7 +204,7 @@ def render_segments(
         segment = decision.segment
         before = recent if segment.seam == "carried" else None
         tail = None if before is None else latents_hash(before[:, -overlap:])
-        held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[:, -overlap:]
+        held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[0][:, -overlap:]
         held = None if held_latents is None else latents_hash(held_latents)
         name, found = decision.take, None if decision.take is None else takes.load(decision.take)
         if found is not None and segment.seam == "carried" and found[1].get("tail") != tail:
@@ -235,7 +235,7 @@ def assemble_latents(plan: Plan, fingerprints: Sequence[str], takes: TakeStore) 
     latest, the slots the next segment continues from. Takes stay as they are.
     """
     for segment, name in zip(plan.segments, fingerprints, strict=True):
-        latents, info = _load(takes, name), _info(takes, name)
+        latents, info = _load(takes, name)
         drift = Drift(*(torch.tensor(value) for value in info["drift"])) if info.get("drift") else None
         if segment.seam == "carried" and drift is not None and drift.largest > DRIFT_LIMIT:
             latents = correct_drift(latents, drift, _fade_end(plan, segment))
@@ -250,16 +250,10 @@ def _fade_end(plan: Plan, segment: Segment) -> int:
     return min([segment.stop - overlap, *pinned]) - segment.start
 
 
-def _load(takes: TakeStore, name: str) -> Tensor:
+def _load(takes: TakeStore, name: str) -> tuple[Tensor, Mapping[str, Any]]:
     found = takes.load(name)
     assert found is not None, f"take {name} vanished while it was needed"
-    return found[0]
-
-
-def _info(takes: TakeStore, name: str) -> Mapping[str, Any]:
-    found = takes.load(name)
-    assert found is not None
-    return found[1]
+    return found
 
 
 def _bind(

@@ -10,8 +10,6 @@ class DreamontageError(Exception):
     `next_call` is a complete call that leads on. `str()` is one short paragraph without a traceback or a foreign path.
     """
 
-    code = "error"
-
     def __init__(
         self, problem: str, *, field: str | None = None, allowed: str | None = None, next_call: str | None = None
     ) -> None:
@@ -43,58 +41,38 @@ def _rebuild(
 class InvalidInput(DreamontageError):
     """A value is outside what is allowed; nothing was changed."""
 
-    code = "invalid_input"
-
 
 class NotFound(DreamontageError):
     """An id names nothing in this studio."""
-
-    code = "not_found"
 
 
 class SlotTaken(InvalidInput):
     """Two anchors would share one latent slot of the timeline."""
 
-    code = "slot_taken"
-
 
 class MediaRejected(DreamontageError):
     """A file is not a picture or clip that can be taken in."""
-
-    code = "media_rejected"
 
 
 class PathRefused(MediaRejected):
     """A path lies outside the media roots, or is no regular file."""
 
-    code = "path_refused"
-
 
 class Conflict(DreamontageError):
     """The montage changed since the revision the caller has seen."""
-
-    code = "conflict"
 
 
 class RenderFailed(DreamontageError):
     """A job cannot be finished; finished segments are kept."""
 
-    code = "render_failed"
-
 
 class Busy(DreamontageError):
     """Others are writing for longer than this call could wait; nothing was changed."""
-
-    code = "busy"
 
 
 class StudioFull(DreamontageError):
     """The disk cannot hold what the call would write; nothing was changed."""
 
-    code = "studio_full"
-
 
 class Cancelled(DreamontageError):
     """The job was cancelled on request; finished segments are kept."""
-
-    code = "cancelled"

@@ -23,6 +23,28 @@ HELD_BY_ANOTHER = 3
 """Exit status of a worker process that found the device taken."""
 
 
+def blank_report(duration_s: float) -> Report:
+    """A report that measured nothing, of a shot of 49 frames."""
+    return Report(
+        requested_duration_s=duration_s,
+        duration_s=49 / 24,
+        fps=24,
+        frames=49,
+        width=256,
+        height=144,
+        model="nano",
+        seed=0,
+        segments=[],
+        anchors=[],
+        intervals=[],
+        seams=[],
+        cuts=[],
+        notes=[],
+        timing=Timing(encode_s=0, denoise_s=0, decode_s=0, total_s=0),
+        peak_memory_bytes=1,
+    )
+
+
 def open_gates(studio: Studio, segments: int) -> None:
     """Let the renderers of this studio do their first `segments` segments."""
     part = studio.folder / "gates.new"
@@ -56,24 +78,7 @@ def render(task: RenderTask, load_pipeline: object, on_progress: Callable[[Progr
         on_progress(Progress(stage="denoising", done=segment + 1, total=SEGMENTS, segments_done=segment + 1))
     (task.out / "one-shot.mp4").write_bytes(b"frames")
     (task.out / "sheet.jpg").write_bytes(b"sheet")
-    report = Report(
-        requested_duration_s=task.montage.duration_s,
-        duration_s=task.montage.duration_s,
-        fps=24,
-        frames=49,
-        width=256,
-        height=144,
-        model="nano",
-        seed=0,
-        segments=[],
-        anchors=[],
-        intervals=[],
-        seams=[],
-        cuts=[],
-        notes=[],
-        timing=Timing(encode_s=0, denoise_s=0, decode_s=0, total_s=0),
-        peak_memory_bytes=1,
-    )
+    report = blank_report(task.montage.duration_s)
     return Video(
         id=task.video_id,
         montage_id=task.montage.id,

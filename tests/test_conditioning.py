@@ -19,8 +19,8 @@ from dreamontage.generator.conditioning.encoding import (
     encode_video,
     normalise,
     pixels_to_tensor,
-    tensor_to_pixels,
 )
+from dreamontage.generator.decoding import to_pixels
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 
 H, W = 2, 3
@@ -117,7 +117,7 @@ def test_strength_mixes_noise_into_the_condition_and_scales_the_mask() -> None:
 
 def test_pixels_survive_the_way_to_tensors_and_back() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 8, 16, 3), dtype=np.uint8)
-    assert np.array_equal(tensor_to_pixels(pixels_to_tensor(frames)), frames)
+    assert np.array_equal(to_pixels(pixels_to_tensor(frames).transpose(0, 1)), frames)
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import stat
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import anyio
 import httpx2
 import pytest
-import uvicorn
 from agent import Agent
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from serving import served
 
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.server.auth import load_token
@@ -32,25 +29,8 @@ HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Versio
 @pytest.fixture
 def url(studio: Studio, pictures: list[Path]) -> Iterator[str]:
     """A real server on a free port."""
-    config = uvicorn.Config(
-        http_app(studio, TOKEN, roots=[pictures[0].parent]), port=0, log_level="error", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    ready = threading.Event()
-    startup = server.startup
-
-    async def announced(*arguments: Any, **more: Any) -> None:
-        await startup(*arguments, **more)
-        ready.set()
-
-    server.startup = announced  # type: ignore[method-assign]
-    thread = threading.Thread(target=lambda: anyio.run(server.serve))
-    thread.start()
-    assert ready.wait(20)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with served(http_app(studio, TOKEN, roots=[pictures[0].parent])) as address:
+        yield address
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from slow_renderer import blank_report
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import Cancelled, NotFound
 from dreamontage.schemas.job import Job, Progress, RenderRequest
 from dreamontage.schemas.montage import Montage
-from dreamontage.schemas.report import Report, Timing, Video
+from dreamontage.schemas.report import Video
 from dreamontage.server.store import StaleAttempt, Studio, new_id
 
 
@@ -33,24 +34,7 @@ def montage(studio: Studio) -> Montage:
 
 
 def video_of(job: Job, video_id: str = "v_1") -> Video:
-    report = Report(
-        requested_duration_s=2,
-        duration_s=49 / 24,
-        fps=24,
-        frames=49,
-        width=256,
-        height=144,
-        model="nano",
-        seed=0,
-        segments=[],
-        anchors=[],
-        intervals=[],
-        seams=[],
-        cuts=[],
-        notes=[],
-        timing=Timing(encode_s=0, denoise_s=0, decode_s=0, total_s=0),
-        peak_memory_bytes=1,
-    )
+    report = blank_report(2)
     return Video(
         id=video_id,
         montage_id=job.montage_id,

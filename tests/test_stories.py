@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import anyio
 import httpx2
 import pytest
-import uvicorn
 from agent import Agent
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
+from serving import served
 
 from dreamontage.server.app import build_server
 from dreamontage.server.http import http_app
@@ -37,23 +34,8 @@ async def agent(studio: Studio, pictures: list[Path]) -> AsyncIterator[Agent]:
 @pytest.fixture
 def url(studio: Studio) -> Iterator[str]:
     """A server over HTTP, for a client that shares no files with it."""
-    server = uvicorn.Server(
-        uvicorn.Config(http_app(studio, TOKEN), port=0, log_level="error", timeout_graceful_shutdown=1)
-    )
-    ready = threading.Event()
-    startup = server.startup
-
-    async def announced(*arguments: Any, **more: Any) -> None:
-        await startup(*arguments, **more)
-        ready.set()
-
-    server.startup = announced  # type: ignore[method-assign]
-    thread = threading.Thread(target=lambda: anyio.run(server.serve))
-    thread.start()
-    assert ready.wait(20)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(http_app(studio, TOKEN)) as address:
+        yield address
 
 
 async def test_a_shot_of_twelve_seconds_from_five_photographs(

@@ -17,12 +17,6 @@ def pixels_to_tensor(frames: NDArray[np.uint8], device: torch.device | str = "cp
     return torch.from_numpy(np.array(frames)).to(device).permute(3, 0, 1, 2).float().div_(127.5).sub_(1)
 
 
-def tensor_to_pixels(video: Tensor) -> NDArray[np.uint8]:
-    """Float [3,F,H,W] in -1..1 -> frames uint8 [F,H,W,3]."""
-    scaled = video.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return np.asarray(scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy())
-
-
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     shape = (-1, *(1,) * 3)
     return like.new_tensor(vae.config.latents_mean).view(shape), like.new_tensor(vae.config.latents_std).view(shape)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from dreamontage.generator.decoding import to_tensor
-from dreamontage.generator.measuring.judge import cuts, static_pairs
+from dreamontage.generator.measuring import anchors
+from dreamontage.generator.measuring.judge import STEP_FLOOR, cuts, static_pairs
 from dreamontage.generator.measuring.pairs import PairMeter
 from dreamontage.generator.training.perceptual import PerceptualDistance
 
@@ -35,8 +36,8 @@ class Continuity:
 
 def psnr_db(frames: Frames, truth: Frames) -> float:
     """Mean over frames of the PSNR in dB; 99 for equal frames."""
-    error = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
-    return float((10 * np.log10(255**2 / np.maximum(error, 255**2 * 10**-9.9))).mean())
+    errors = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
+    return float(np.mean([anchors.psnr_db(float(error)) for error in errors]))
 
 
 @torch.no_grad()
@@ -56,10 +57,5 @@ def continuity(frames: Frames, fps: int) -> Continuity:
     for still in static_pairs(meter.curves):
         run = run + 1 if still else 0
         longest = max(longest, run)
-    ratio = float(steps.max() / max(np.median(steps), 0.3))
+    ratio = float(steps.max() / max(np.median(steps), STEP_FLOOR))
     return Continuity(ratio, len(cuts(meter.curves, fps)), longest / fps)
-
-
-def sharpness(frames: Frames) -> float:
-    """Mean absolute step between horizontal neighbours, 0..255."""
-    return float(np.abs(np.diff(frames.astype(np.float32), axis=2)).mean())

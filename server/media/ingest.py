@@ -54,7 +54,7 @@ def take_in(
 ) -> Media:
     """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
 
-    Blocks for file and child work (`take_in_async` does not). Raises PathRefused, MediaRejected, InvalidInput, NotFound
+    Blocks for file and child work. Raises PathRefused, MediaRejected, InvalidInput, NotFound
     or StudioFull, each naming `field`; nothing is stored then.
     """
     return _take_in(studio, [(source, field)], roots, actor)[0]
@@ -72,13 +72,6 @@ def take_in_all(
             f"{len(sources)} sources in one call", field=field, allowed=f"1 to {limits.MAX_SOURCES_PER_CALL}"
         )
     return _take_in(studio, [(source, f"{field}[{n}]") for n, source in enumerate(sources)], roots, actor)
-
-
-async def take_in_async(
-    studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent"
-) -> Media:
-    """`take_in` without holding up the event loop."""
-    return await to_thread.run_sync(partial(take_in, studio, source, roots, field, actor))
 
 
 async def take_in_all_async(

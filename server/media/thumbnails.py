@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from anyio import to_thread
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
@@ -19,7 +16,7 @@ from dreamontage.server.store import Studio
 
 def thumbnails(studio: Studio, media: Sequence[Media]) -> bytes:
     """A JPEG of at most limits.MAX_PICTURE_BYTES: every picture, and every clip by its first and its last frame, with
-    id, size and duration underneath. Blocks while a child process draws; `thumbnails_async` does not."""
+    id, size and duration underneath. Blocks while a child process draws."""
     if not 0 < len(media) <= limits.MAX_SOURCES_PER_CALL:
         raise InvalidInput(f"{len(media)} media for one picture", allowed=f"1 to {limits.MAX_SOURCES_PER_CALL}")
     tiles = [tile for item in media for tile in _tiles(item, studio.blob_path(item.id))]
@@ -30,11 +27,6 @@ def thumbnails(studio: Studio, media: Sequence[Media]) -> bytes:
             raise fault
         output.seek(0)
         return output.read()
-
-
-async def thumbnails_async(studio: Studio, media: Sequence[Media]) -> bytes:
-    """`thumbnails` without holding up the event loop."""
-    return await to_thread.run_sync(partial(thumbnails, studio, media))
 
 
 def _tiles(media: Media, path: Path) -> list[dict[str, Any]]:
