@@ -206,6 +206,7 @@ def peak_of(seconds: float, out: Path) -> int:
 
 def test_invariant_6_memory_is_flat_in_the_length(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
-        short, long = (fresh.submit(peak_of, seconds, tmp_path).result() for seconds in (5.0, 10.0))
-    five_seconds_of_pixels = 120 * WIDTH * HEIGHT * 3  # what even the leanest buffer of the whole shot would add
-    assert long - short < five_seconds_of_pixels
+        short, long = (fresh.submit(peak_of, seconds, tmp_path).result() for seconds in (5.0, 30.0))
+    # What even the leanest buffer of the whole shot would add; the allocator alone varies by a quarter of it.
+    twenty_five_seconds_of_pixels = 600 * WIDTH * HEIGHT * 3
+    assert long - short < twenty_five_seconds_of_pixels
