@@ -40,7 +40,8 @@ class ShotAnchor:
 
 @dataclass(frozen=True)
 class TrainingShot:
-    """One window: truth and previz [1+4(n-1),H,W,3], what conditions it and what the camera did.
+    """One window: truth and previz [1+4(n-1),H,W,3], the previz's confidence as 0..255 [1+4(n-1),H,W], what conditions
+    it and what the camera did.
 
     `tail`: slots at its start that are handed over by a segment before (0 or OVERLAP). `camera` covers
     [camera_start, camera_stop) in window slots; camera_known: whether a beat says so.
@@ -48,6 +49,7 @@ class TrainingShot:
 
     truth: Pixels
     previz: Pixels
+    confidence: Pixels
     anchors: tuple[ShotAnchor, ...]
     tail: int
     kind: str
@@ -129,10 +131,11 @@ def draw_shot(seed: int, index: int, mixture: ClipMixture, size: tuple[int, int]
     ]
     beats = [PrevizBeat(0, len(clip), camera)] if known else []
     start = STRIDE * before
-    guide, _ = Previz(pinned, beats, len(clip), size, FPS).window(start, len(clip))
+    guide, sure = Previz(pinned, beats, len(clip), size, FPS).window(start, len(clip))
     return TrainingShot(
         truth=clip[start:],
         previz=guide,
+        confidence=(255 * sure + 0.5).astype(np.uint8),
         anchors=_in_window(anchors, before),
         tail=OVERLAP if before else 0,
         kind=shot.kind,
@@ -168,7 +171,7 @@ def save_shot(shot: TrainingShot, path: Path) -> None:
     }
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        np.savez(file, truth=shot.truth, previz=shot.previz, note=np.array(json.dumps(note)))
+        np.savez(file, truth=shot.truth, previz=shot.previz, confidence=shot.confidence, note=np.array(json.dumps(note)))
     temporary.rename(path)
 
 
@@ -178,7 +181,8 @@ def load_shot(path: Path) -> TrainingShot:
         note = json.loads(str(file["note"]))
         note["anchors"] = tuple(ShotAnchor(**anchor) for anchor in note["anchors"])
         note["camera"] = Camera.model_validate(note["camera"])
-        return TrainingShot(truth=file["truth"], previz=file["previz"], **note)
+        pixels = {name: file[name] for name in ("truth", "previz", "confidence")}
+        return TrainingShot(**pixels, **note)
 
 
 def draw_shots(
