@@ -103,7 +103,7 @@ def test_conditions_in_training_equal_those_at_inference_for_the_same_anchors(
     ]
     previz = Previz(pinned, [], len(clip), size, FPS)
     guide, _ = previz.window(0, len(clip))
-    save_shot(TrainingShot(clip, guide, anchors, 0, "camera", Camera(move="hold"), 0, 8, False), tmp_path / "shot.npz")
+    save_shot(TrainingShot(clip, guide, np.full(clip.shape[:3], 255, np.uint8), anchors, 0, "camera", Camera(move="hold"), 0, 8, False), tmp_path / "shot.npz")
     training.encode_shot(tmp_path / "shot.npz", tmp_path / "sample.safetensors", vae)
     sample = training.load_sample(tmp_path / "sample.safetensors")
 
