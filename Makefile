@@ -28,6 +28,7 @@ lint: .venv/test-$(FILES)
 
 .venv/test-%: pyproject.toml .venv/run-%
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]' --config-settings editable_mode=strict
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r generator/evaluation/packages.txt
 	rm -f .venv/test-* && touch $@
 
 clean:

@@ -1,0 +1,166 @@
+"""Distil the guided mode to a few steps, judged by what is delivered: pixels, detail carry-over included.
+
+The sampler's own steps are walked from the guide; the frames of a few slots are decoded, the previz's detail is carried
+over as at delivery, and the result is compared with the truth. So the network learns to leave alone what the previz
+shows right (any change costs) and to repaint what it shows wrong. Only the last step carries gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dreamontage.generator.conditioning.encoding import denormalise
+from dreamontage.generator.decoding import carry_over, to_tensor
+from dreamontage.generator.models.autoencoder import NanoAutoencoder
+from dreamontage.generator.sampling import step_times
+from dreamontage.generator.timeline import STRIDE, frames_of_slots
+from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
+from dreamontage.generator.training.perceptual import PerceptualDistance
+from dreamontage.generator.training.samples import Batch, Sample, collate
+from dreamontage.generator.training.shots import load_shot
+
+LEAD_IN = 1
+"""Slots decoded before the judged ones, so that the decoder has a past; they are not judged."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Where a window's delivered frames are judged: `slot` leads in, the `count` slots after it are compared."""
+
+    slot: int
+    count: int
+
+    @property
+    def frames(self) -> slice:
+        """Frames of the window that are compared."""
+        start = frames_of_slots(self.slot + LEAD_IN)
+        return slice(start, start + STRIDE * self.count)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The frames of a drawn shot: truth and previz [F,3,H,W] in -1..1, confidence [F,H,W] in 0..1."""
+
+    truth: Tensor
+    previz: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def load(cls, path: Path, frames: slice) -> Pixels:
+        """The asked frames of a shot written by `save_shot`."""
+        shot = load_shot(path)
+        sure = torch.from_numpy(shot.confidence[frames].astype(np.float32) / 255)
+        return cls(to_tensor(shot.truth[frames]), to_tensor(shot.previz[frames]), sure)
+
+
+def draw_judged(rng: np.random.Generator, slots: int, count: int) -> Judged:
+    """A random place of `count` judged slots and their lead-in in a window of `slots`."""
+    count = min(count, slots - LEAD_IN)
+    return Judged(int(rng.integers(slots - LEAD_IN - count + 1)), count)
+
+
+def walk(
+    transformer: torch.nn.Module, prompts: Tensor, batch: Batch, steps: int, t0: float, noise: Tensor
+) -> Tensor:
+    """The sampler's latents [B,16,n,h,w] after `steps` steps from t0, fixed slots verbatim (see sampling.sample)."""
+    fixed = batch.fixed[:, None, :, None, None]
+    x = (1 - t0) * torch.where(fixed, batch.cond, batch.guide) + t0 * noise
+    times = [*step_times(steps, 1.0, t0), 0.0]
+    for step, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        with torch.set_grad_enabled(step == steps - 1 and torch.is_grad_enabled()):
+            inputs = torch.cat([x, batch.mask, batch.cond], dim=1)
+            time = torch.full((len(x),), 1000 * now)
+            velocity = transformer(inputs, time, prompts, return_dict=False)[0].float()
+            x = x + (then - now) * velocity
+    return torch.where(fixed, batch.cond, x)
+
+
+def delivered(vae: NanoAutoencoder, latents: Tensor, sample: Sample, pixels: Pixels, at: Judged) -> tuple[Tensor, Tensor]:
+    """Delivered frames and the model's own, D(z), of the judged slots, both [F,3,H,W] (own ones unclamped)."""
+    here = slice(at.slot, at.slot + LEAD_IN + at.count)
+    pair = torch.stack([latents[:, here], sample.guide[:, here].float()])
+    frames = vae.decode_folded(denormalise(vae, pair).permute(2, 0, 1, 3, 4)).float()
+    painted, guide = frames.transpose(1, 2)[:, -STRIDE * at.count :]
+    return carry_over(painted, guide.detach(), pixels.previz, pixels.confidence), painted
+
+
+def look_loss(
+    shown: Tensor, truth: Tensor, distance: PerceptualDistance, picks: Sequence[int], lpips: float
+) -> Tensor:
+    """L1 of frames [F,3,H,W] and `lpips` times the LPIPS of the picked ones."""
+    seen = distance(shown[list(picks)], truth[list(picks)]).mean()
+    return (shown - truth).abs().mean() + lpips * seen
+
+
+@dataclass(frozen=True)
+class DistilTraining(AdaptTraining):
+    """The recipe: that of adaptive tuning with a small rate, on guided windows alone."""
+
+    minutes: float | None = 20.0
+    muon_lr: float = 2e-4
+    adam_lr: float = 1e-4
+    tail: float = 0.7
+    walk_t0: float = 0.2
+    walk_steps: tuple[int, ...] = (1, 2)
+    windows: int = 3
+    """Windows of one shape in a batch."""
+    judged_slots: int = 2
+    judged_lpips: int = 4
+    """Frames of each window that LPIPS sees."""
+    lpips: float = 0.5
+    floor: float = 0.05
+    own: float = 0.25
+    """Weight of the model's own pixels (m = 0), besides the delivered ones."""
+
+
+class DistilTrainer(AdaptTrainer):
+    """Adaptive tuning's trainer with the loss of this module; samples come with the shots they were encoded from."""
+
+    config: DistilTraining
+
+    def __init__(
+        self, config: DistilTraining, samples: Sequence[Sample], shots: Sequence[Path], vae: NanoAutoencoder
+    ) -> None:
+        super().__init__(config, samples, vae)
+        self.samples, self.shots = samples, shots
+        self.by_shape: dict[tuple[int, int, int], list[int]] = {}
+        for index, sample in enumerate(samples):
+            self.by_shape.setdefault(sample.shape, []).append(index)
+
+    def losses(self) -> tuple[Tensor, dict[str, float]]:
+        """This step's windows and their loss; they depend on (seed, step) alone."""
+        config = self.config
+        assert self.vae is not None and self.distance is not None
+        rng = np.random.default_rng([config.seed, self.step, 5])
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        shape = self.samples[int(rng.integers(len(self.samples)))].shape
+        chosen = [int(index) for index in rng.choice(self.by_shape[shape], config.windows)]
+        batch = collate([self.samples[index] for index in chosen], [True] * len(chosen), generator)
+        words = [() if rng.random() < config.wordless else words for words in batch.words]
+        noise = torch.randn(batch.truth.shape, generator=generator)
+        total, parts = torch.zeros(()), {"final": 0.0, "own": 0.0, "previz": 0.0}
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            prompts = self.prompt_tokens(words)
+            steps = int(rng.choice(config.walk_steps))
+            latents = walk(self.transformer, prompts, batch, steps, config.walk_t0, noise)
+            for row, index in enumerate(chosen):
+                at = draw_judged(rng, shape[0], config.judged_slots)
+                pixels = Pixels.load(self.shots[index], at.frames)
+                shown, own = delivered(self.vae, latents[row], self.samples[index], pixels, at)
+                picks = rng.choice(len(shown), min(config.judged_lpips, len(shown)), replace=False)
+                final = look_loss(shown, pixels.truth, self.distance, picks, config.lpips)
+                painted = look_loss(own, pixels.truth, self.distance, picks[:1], config.lpips)
+                with torch.no_grad():
+                    before = look_loss(pixels.previz, pixels.truth, self.distance, picks, config.lpips)
+                # Relative to the previz, so that windows which it shows right weigh as much as hopeless ones.
+                total = total + (final + config.own * painted) / (before + config.floor) / len(chosen)
+                for name, value in (("final", final), ("own", painted), ("previz", before)):
+                    parts[name] += value.item() / len(chosen)
+        return total, {"loss": total.item()} | parts
