@@ -25,7 +25,8 @@ from dreamontage.generator.conditioning import (
 from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
 from dreamontage.generator.models.vocabulary import TimedWord, timed_words
 from dreamontage.generator.timeline import STRIDE
-from dreamontage.generator.training.shots import OVERLAP, ShotAnchor, load_shot
+from dreamontage.generator.training.data.pictures import Pixels
+from dreamontage.generator.training.shots import OVERLAP, ShotAnchor, TrainingShot, load_shot
 from dreamontage.schemas.montage import Camera
 
 
@@ -33,8 +34,8 @@ from dreamontage.schemas.montage import Camera
 class Sample:
     """A training shot in normalised latents [16,n,h,w]: the truth and the guide, E(previz).
 
-    `heads` [16,k,1,h,w]: image-mode latents of the first frame of each anchor. `spread` [16,1,1,1]: deviation of the
-    posterior per channel.
+    `heads` [16,k,1,h,w]: image-mode latents of the first frame of each anchor. `spread` [16,1,1,1] or like the truth:
+    deviation of the posterior. `empty` [16,n,h,w]: what a slot without condition holds; None: zeros.
     """
 
     truth: Tensor
@@ -44,6 +45,7 @@ class Sample:
     anchors: tuple[ShotAnchor, ...]
     tail: int
     words: tuple[TimedWord, ...]
+    empty: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -56,32 +58,49 @@ class Sample:
 def encode_shot(source: Path, target: Path, vae: Any) -> None:
     """Encode a drawn shot once: half-precision safetensors at `target`, each condition encoded by itself."""
     shot = load_shot(source)
-    truth, guide = (encode_video(vae, pixels_to_tensor(frames)) for frames in (shot.truth, shot.previz))
-    firsts = [shot.truth[STRIDE * a.slot : STRIDE * a.slot + 1] for a in shot.anchors]
-    stills = [encode_video(vae, pixels_to_tensor(first)) for first in firsts]
+    truth, guide = (encode_video(vae, pixels_to_tensor(frames, vae.device)) for frames in (shot.truth, shot.previz))
+    stills = [encode_video(vae, pixels_to_tensor(first, vae.device)) for first in first_frames(shot)]
     heads = torch.stack(stills) if stills else torch.zeros(0, truth.shape[0], 1, *truth.shape[2:])
-    note = {
+    spread = [vae.config.sigma / std for std in vae.config.latents_std]
+    write_sample(target, note_of(shot) | {"spread": spread}, {"truth": truth, "guide": guide, "heads": heads})
+
+
+def first_frames(shot: TrainingShot) -> list[Pixels]:
+    """The first frame [1,H,W,3] of every anchor: what is encoded in image mode."""
+    return [shot.truth[STRIDE * a.slot : STRIDE * a.slot + 1] for a in shot.anchors]
+
+
+def note_of(shot: TrainingShot) -> dict[str, Any]:
+    """What is kept of a shot besides its latents."""
+    return {
         "anchors": [[a.slot, a.slots, a.strength] for a in shot.anchors],
         "tail": shot.tail,
         "camera": shot.camera.model_dump() if shot.camera_known else None,
         "span": [max(0.0, shot.camera_start), shot.camera_stop],
-        "spread": [vae.config.sigma / std for std in vae.config.latents_std],
     }
-    tensors = {"truth": truth, "guide": guide, "heads": heads}
+
+
+def write_sample(target: Path, note: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a sample's latents in half precision; the name appears only when the file is whole.
+
+    The posterior's deviation is note["spread"], one number a channel, or the tensor `logvar` of the truth's shape.
+    """
     temporary = target.with_suffix(".tmp")
-    save_file({k: v.half().contiguous() for k, v in tensors.items()}, temporary, metadata={"note": json.dumps(note)})
+    halves = {name: value.half().cpu().contiguous() for name, value in tensors.items()}
+    save_file(halves, temporary, metadata={"note": json.dumps(note)})
     temporary.rename(target)
 
 
 def load_sample(path: Path) -> Sample:
-    """Read what `encode_shot` wrote (kept in half precision)."""
+    """Read what `write_sample` wrote (kept in half precision)."""
     with safe_open(path, framework="pt") as file:
         note = json.loads(file.metadata()["note"])
-        tensors = {name: file.get_tensor(name) for name in ("truth", "guide", "heads")}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    spread = tensors.pop("logvar").float().mul(0.5).exp() if "logvar" in tensors else torch.tensor(note["spread"])
     camera = Camera.model_validate(note["camera"]) if note["camera"] else None
     return Sample(
         **tensors,
-        spread=torch.tensor(note["spread"]).view(-1, 1, 1, 1),
+        spread=spread if spread.ndim == 4 else spread.view(-1, 1, 1, 1),
         anchors=tuple(ShotAnchor(*anchor) for anchor in note["anchors"]),
         tail=note["tail"],
         words=tuple(timed_words("", camera, *note["span"])) if camera else (),
@@ -99,7 +118,8 @@ def conditions_of(sample: Sample, guided: bool, generator: torch.Generator | Non
         latents = truth[:, start:stop]
         if generator is None:
             return latents
-        return latents + sample.spread * torch.randn(latents.shape, generator=generator)
+        spread = sample.spread.expand(truth.shape)[:, start:stop]
+        return latents + spread * torch.randn(latents.shape, generator=generator)
 
     if sample.tail:
         conditions.append(TailCondition(truth[:, :1], resampled(1, OVERLAP)))
@@ -125,11 +145,18 @@ class Batch:
     fixed: Tensor
     words: list[tuple[TimedWord, ...]]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        truth, guide, cond, mask, fixed = (
+            tensor.to(device) for tensor in (self.truth, self.guide, self.cond, self.mask, self.fixed)
+        )
+        return Batch(truth, guide, cond, mask, fixed, self.words)
+
 
 def collate(samples: Sequence[Sample], guided: Sequence[bool], generator: torch.Generator) -> Batch:
     """Assemble the conditions of samples of one shape."""
     rows = [
-        assemble(conditions_of(s, g, generator), *s.shape, generator=generator)
+        assemble(conditions_of(s, g, generator), *s.shape, empty=s.empty, generator=generator)
         for s, g in zip(samples, guided, strict=True)
     ]
     return Batch(

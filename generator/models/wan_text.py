@@ -1,0 +1,80 @@
+"""Prompts of Wan-layout models: timed words of a window as one sentence with times, read by UMT5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from dreamontage.generator.models.vocabulary import TimedWord
+from dreamontage.generator.timeline import STRIDE
+
+TEXT_TOKENS = 512
+"""Wan's transformers expect exactly this many text tokens, zeros after the text's own."""
+
+
+def spoken(words: Sequence[TimedWord], fps: int) -> str:
+    """A window's words as text: "From 0 to 1.5 s: pan left. From 1.5 to 2.7 s: forest." No words give no text."""
+    parts = []
+    for (start, end), group in groupby(words, key=lambda word: (word.start, word.end)):
+        first, last = (f"{slot * STRIDE / fps:.1f}".removesuffix(".0") for slot in (start, end))
+        parts.append(f"From {first} to {last} s: {' '.join(word.word.replace('_', ' ') for word in group)}.")
+    return " ".join(parts)
+
+
+class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Timed words -> text embeddings [B,512,text_dim] in float32; zeros where there is no text encoder.
+
+    Every text is encoded once and remembered, so that the encoder, larger than many a transformer, can be let go.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(self, text_dim: int = 4096, fps: int = 24) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.null = nn.Parameter(torch.zeros(text_dim), requires_grad=False)
+        self.tokenizer: Any = None
+        self.text_encoder: Any = None
+        self._known: dict[str, Tensor] = {}
+
+    @classmethod
+    def of(cls, folder: Path, text_dim: int, device: torch.device, fps: int = 24) -> WanPrompts:
+        """With the text encoder and tokenizer of a Wan-layout folder, where it has them; needs transformers."""
+        prompts = cls(text_dim, fps)
+        if (folder / "text_encoder" / "config.json").is_file() and (folder / "tokenizer").is_dir():
+            from transformers import AutoTokenizer, UMT5EncoderModel
+
+            prompts.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+            encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.bfloat16)
+            prompts.text_encoder = encoder.eval().requires_grad_(False)
+        moved: WanPrompts = prompts.to(device)
+        return moved
+
+    def learn(self, windows: Iterable[Sequence[TimedWord]]) -> None:
+        """Encode the texts of these windows and the empty one, then let the encoder go: no other text will be asked."""
+        for text in sorted({"", *(spoken(window, self.config["fps"]) for window in windows)}):
+            self._embedded(text)
+        self.tokenizer = self.text_encoder = None
+
+    @torch.no_grad()
+    def _embedded(self, text: str) -> Tensor:
+        """[m,text_dim], one row a token."""
+        if text not in self._known:
+            if self.text_encoder is None:
+                rows = self.null.new_zeros(0, self.config["text_dim"])
+            else:
+                tokens = self.tokenizer(text, max_length=TEXT_TOKENS, truncation=True, return_tensors="pt")
+                rows = self.text_encoder(tokens.input_ids.to(self.null.device)).last_hidden_state[0]
+            self._known[text] = rows.float().cpu()
+        return self._known[text]
+
+    def forward(self, windows: Sequence[Sequence[TimedWord]]) -> Tensor:
+        """Embeddings of B windows' timed words, padded with zeros as Wan was trained."""
+        rows = [self._embedded(spoken(window, self.config["fps"])) for window in windows]
+        padded = [torch.cat([row, row.new_zeros(TEXT_TOKENS - len(row), row.shape[1])]) for row in rows]
+        return torch.stack(padded).to(self.null.device)
