@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from dreamontage.generator.conditioning import assemble
@@ -18,14 +17,12 @@ from dreamontage.generator.decoding import StreamingDecoder, to_pixels
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.sampling import Sampling, sample
 from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
-from dreamontage.generator.training.course import append_rows, draw_curve
 from dreamontage.generator.training.data.batches import ClipMixture
 from dreamontage.generator.training.data.pictures import Picture, Pixels
+from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import Sample, conditions_of, encode_shot, load_sample
 from dreamontage.generator.training.shots import draw_shots
-
-Report = Callable[[str, float, float, str], None]
-"""Called with (stage, done, total, text)."""
+from dreamontage.generator.training.trainer import Trainer
 
 STRIPS = 4
 """Shots at the start that are kept out of training and drawn as strips on the way."""
@@ -39,8 +36,7 @@ def encode_shots(
     targets = [folder / f"{shot.stem}.safetensors" for shot in shots]
     for index, (shot, target) in enumerate(zip(shots, targets, strict=True)):
         if not target.exists():
-            with torch.autocast("cpu", torch.bfloat16):
-                encode_shot(shot, target, vae)
+            encode_shot(shot, target, vae)
         report(index + 1)
     return targets
 
@@ -58,43 +54,29 @@ def train_adapt(
 ) -> Path:
     """Run the recipe; returns the folder of the tuned model (`out/model` with transformer/ and prompt_tokens/).
 
-    Writes into `out`: shots/ and latents/ (kept for the next run), recipe.json, checkpoint.pt, curve.csv, curve.png and
-    strips.jpg, refreshed every `checkpoint_minutes`. `resume` goes on from out/checkpoint.pt; `warm_start` begins a new
-    run at another checkpoint's weights.
+    Writes into `out`: shots/ and latents/ (kept for the next run), and what every run leaves (see running.run).
+    `warm_start` begins at the weights of another run's checkpoint or of a model folder.
     """
     out.mkdir(parents=True, exist_ok=True)
     mixture = ClipMixture(list(pictures), config.seed)
-    drawn = draw_shots(out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""))
-    encoded = encode_shots(drawn, out / "latents", vae, lambda n: report("latents", n, shots, ""))
+    accelerator = Accelerator(mixed_precision="no")
+    vae.to(accelerator.device)
+    with accelerator.main_process_first():
+        drawn = draw_shots(out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""))
+        encoded = encode_shots(drawn, out / "latents", vae, lambda n: report("latents", n, shots, ""))
     kept = [load_sample(path) for path in encoded]
     trainer = AdaptTrainer(config, kept[STRIPS:], vae.requires_grad_(False))
-    curve = out / "curve.csv"
-    if resume:
-        trainer.load(out / "checkpoint.pt")
-    else:
-        curve.unlink(missing_ok=True)
-        if warm_start is not None:
-            trainer.warm_start(warm_start)
-    (out / "recipe.json").write_text(json.dumps(asdict(config) | {"shots": shots, "large": large}, indent=1) + "\n")
-    rows: list[dict[str, float]] = []
-    saved_at = trainer.elapsed
-    while trainer.progress < 1:
-        rows.append(trainer.train_step())
-        text = f"step {trainer.step} loss {rows[-1]['loss']:.4f}"
-        report("training", trainer.progress, 1.0, text)
-        if trainer.progress >= 1 or trainer.elapsed - saved_at > 60 * config.checkpoint_minutes:
-            saved_at = trainer.elapsed
-            trainer.save(out / "checkpoint.pt")
-            trainer.publish(out / "model")
-            append_rows(curve, rows)
-            draw_curve(curve, out / "curve.png", "adaptive tuning")
-            rows.clear()
-            write_strips(out / "strips.jpg", trainer, kept[:STRIPS], vae)
-    return out / "model"
+    if warm_start is not None:
+        trainer.warm_start(warm_start)
+
+    def strips(path: Path) -> None:
+        write_strips(path, trainer, kept[:STRIPS], vae)
+
+    return run(trainer, out, "adaptive tuning", strips, resume, report)
 
 
 @torch.no_grad()
-def write_strips(path: Path, trainer: AdaptTrainer, samples: Iterable[Sample], vae: NanoAutoencoder) -> None:
+def write_strips(path: Path, trainer: Trainer, samples: Iterable[Sample], vae: NanoAutoencoder) -> None:
     """For each sample four rows of decoded frames at the same times: truth, guide, guided result, guide=off."""
     model = SimpleNamespace(
         transformer=trainer.slow_transformer,
@@ -103,10 +85,10 @@ def write_strips(path: Path, trainer: AdaptTrainer, samples: Iterable[Sample], v
     )
     rows = []
     for number, one in enumerate(samples):
-        guide = one.guide.float()
-        results = [one.truth.float(), guide]
+        guide = one.guide.float().to(trainer.device)
+        results = [one.truth.float().to(trainer.device), guide]
         for guided, sampling in ((True, Sampling(3, t0=0.5)), (False, Sampling(10))):
-            window = assemble(conditions_of(one, guided), *one.shape)
+            window = assemble(conditions_of(one, guided), *one.shape, device=trainer.device)
             generator = torch.Generator().manual_seed(number)
             results.append(sample(model, window, one.words, (), sampling, generator, guide).latents)
         for latents in results:

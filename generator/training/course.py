@@ -33,9 +33,13 @@ def progress(course: Course, step: int, elapsed_s: float) -> float:
     return min(1.0, elapsed_s / (60 * course.minutes))
 
 
-def rate(course: Course, done: float) -> float:
-    """The learning rate's factor, 0..1, at a done share: a short rise, a plateau, a linear tail."""
-    return min(1.0, (done + 1e-4) / course.warm_up, max(0.0, (1 - done) / course.tail))
+def rate(course: Course, done: float, position: float | None = None) -> float:
+    """The learning rate's factor, 0..1, at a done share of a run: a short rise, a plateau, a linear tail.
+
+    `position`: how far the whole course is where the run is only a piece of it.
+    """
+    position = done if position is None else position
+    return min(1.0, (done + 1e-4) / course.warm_up, max(0.0, (1 - position) / course.tail))
 
 
 def append_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:

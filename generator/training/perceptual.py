@@ -44,7 +44,7 @@ class PerceptualDistance(nn.Module):
         return maps
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        total = torch.zeros(first.shape[0])
+        total = torch.zeros(first.shape[0], device=first.device)
         for a, b, head in zip(self.features(first), self.features(second), self.heads, strict=True):
             total = total + ((a - b).square() * head.view(1, -1, 1, 1)).sum(1).mean((1, 2))
         return total
