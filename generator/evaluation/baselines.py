@@ -1,22 +1,48 @@
-"""What the default output has to beat: a cross-fade of the pinned pictures."""
+"""What the output has to beat, from the same inputs: pictures [H,W,3] pinned at frames, and nothing else.
+
+Pixels only: the ways that need a model are in `renditions` and `chained`. Every function returns uint8 [frames,H,W,3]
+and gives the pinned pictures back bit for bit; outside the first and the last pinned frame they stand still.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from dreamontage.generator.evaluation.metrics import Frames
+from dreamontage.generator.evaluation.rife import Rife
+
+Mix = Callable[[Frames, Frames, float], Frames]
 
 
 def cross_fade(pinned: Mapping[int, Frames], frames: int) -> Frames:
-    """Fade in pixels between pictures [H,W,3] pinned at frames; outside the first and the last they stand still."""
+    """Fade in pixels between neighbours."""
+    return between_neighbours(pinned, frames, _faded)
+
+
+def hold_and_cut(pinned: Mapping[int, Frames], frames: int) -> Frames:
+    """Hold each picture and cut to the next half-way."""
+    return between_neighbours(pinned, frames, lambda first, second, share: first if share < 0.5 else second)
+
+
+def interpolated(pinned: Mapping[int, Frames], frames: int, rife: Rife) -> Frames:
+    """RIFE between neighbours."""
+    return between_neighbours(pinned, frames, rife.between)
+
+
+def between_neighbours(pinned: Mapping[int, Frames], frames: int, mix: Mix) -> Frames:
+    """Fill every gap with mix(picture before, picture after, share of the way 0..1)."""
     places = sorted(pinned)
     result = []
     for frame in range(frames):
         before = max((p for p in places if p <= frame), default=places[0])
         after = min((p for p in places if p >= frame), default=places[-1])
-        share = (frame - before) / (after - before) if after > before else 0.0
-        mixed = pinned[before] * (1 - share) + pinned[after] * share
-        result.append(np.asarray(mixed.round(), np.uint8))
+        inside = after > before
+        result.append(mix(pinned[before], pinned[after], (frame - before) / (after - before)) if inside else
+                      pinned[before])  # fmt: skip
     return np.stack(result)
+
+
+def _faded(first: Frames, second: Frames, share: float) -> Frames:
+    return np.asarray((first * (1 - share) + second * share).round(), np.uint8)
