@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dreamontage.generator.conditioning.encoding import denormalise
 from dreamontage.generator.decoding import carry_over, to_tensor
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.sampling import step_times
 from dreamontage.generator.timeline import STRIDE, frames_of_slots
-from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
+from dreamontage.generator.training.adapt_run import STRIPS, encode_shots, write_strips
 from dreamontage.generator.training.perceptual import PerceptualDistance
-from dreamontage.generator.training.samples import Batch, Sample, collate
+from dreamontage.generator.training.running import Report, run
+from dreamontage.generator.training.samples import Batch, Sample, collate, load_sample
 from dreamontage.generator.training.shots import load_shot
+from dreamontage.generator.training.trainer import Models, Recipe, Trainer
 
 LEAD_IN = 1
 """Slots decoded before the judged ones, so that the decoder has a past; they are not judged."""
@@ -53,11 +55,12 @@ class Pixels:
     confidence: Tensor
 
     @classmethod
-    def load(cls, path: Path, frames: slice) -> Pixels:
+    def load(cls, path: Path, frames: slice, device: torch.device) -> Pixels:
         """The asked frames of a shot written by `save_shot`."""
         shot = load_shot(path)
         sure = torch.from_numpy(shot.confidence[frames].astype(np.float32) / 255)
-        return cls(to_tensor(shot.truth[frames]), to_tensor(shot.previz[frames]), sure)
+        parts = (to_tensor(shot.truth[frames]), to_tensor(shot.previz[frames]), sure)
+        return cls(*(part.to(device) for part in parts))
 
 
 def draw_judged(rng: np.random.Generator, slots: int, count: int) -> Judged:
@@ -73,19 +76,24 @@ def walk(
     fixed = batch.fixed[:, None, :, None, None]
     x = (1 - t0) * torch.where(fixed, batch.cond, batch.guide) + t0 * noise
     times = [*step_times(steps, 1.0, t0), 0.0]
-    for step, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for step, (now, then) in enumerate(pairwise(times)):
         with torch.set_grad_enabled(step == steps - 1 and torch.is_grad_enabled()):
             inputs = torch.cat([x, batch.mask, batch.cond], dim=1)
-            time = torch.full((len(x),), 1000 * now)
+            time = torch.full((len(x),), 1000 * now, device=x.device)
             velocity = transformer(inputs, time, prompts, return_dict=False)[0].float()
             x = x + (then - now) * velocity
     return torch.where(fixed, batch.cond, x)
 
 
-def delivered(vae: NanoAutoencoder, latents: Tensor, sample: Sample, pixels: Pixels, at: Judged) -> tuple[Tensor, Tensor]:
-    """Delivered frames and the model's own, D(z), of the judged slots, both [F,3,H,W] (own ones unclamped)."""
+def delivered(
+    vae: NanoAutoencoder, latents: Tensor, guide_latents: Tensor, pixels: Pixels, at: Judged
+) -> tuple[Tensor, Tensor]:
+    """Delivered frames and the model's own, D(z), of the judged slots, both [F,3,H,W] (own ones unclamped).
+
+    `latents` and `guide_latents` [16,n,h,w] are the window's.
+    """
     here = slice(at.slot, at.slot + LEAD_IN + at.count)
-    pair = torch.stack([latents[:, here], sample.guide[:, here].float()])
+    pair = torch.stack([latents[:, here], guide_latents[:, here]])
     frames = vae.decode_folded(denormalise(vae, pair).permute(2, 0, 1, 3, 4)).float()
     painted, guide = frames.transpose(1, 2)[:, -STRIDE * at.count :]
     return carry_over(painted, guide.detach(), pixels.previz, pixels.confidence), painted
@@ -100,61 +108,67 @@ def look_loss(
 
 
 @dataclass(frozen=True)
-class DistilTraining(AdaptTraining):
-    """The recipe: that of adaptive tuning with a small rate, on guided windows alone."""
+class DistilTraining(Recipe):
+    """The recipe; it begins at trained models."""
 
     minutes: float | None = 20.0
     muon_lr: float = 2e-4
     adam_lr: float = 1e-4
     tail: float = 0.7
-    walk_t0: float = 0.2
+    t0: float = 0.2
     walk_steps: tuple[int, ...] = (1, 2)
+    """Numbers of steps that the result is meant to be sampled with."""
     windows: int = 3
     """Windows of one shape in a batch."""
+    wordless: float = 0.15
     judged_slots: int = 2
     judged_lpips: int = 4
     """Frames of each window that LPIPS sees."""
     lpips: float = 0.5
-    floor: float = 0.05
     own: float = 0.25
     """Weight of the model's own pixels (m = 0), besides the delivered ones."""
+    floor: float = 0.05
 
 
-class DistilTrainer(AdaptTrainer):
-    """Adaptive tuning's trainer with the loss of this module; samples come with the shots they were encoded from."""
+class DistilTrainer(Trainer):
+    """Trains on guided windows, with the loss of this module; `shots` are what the samples were encoded from."""
 
     config: DistilTraining
 
     def __init__(
-        self, config: DistilTraining, samples: Sequence[Sample], shots: Sequence[Path], vae: NanoAutoencoder
+        self,
+        config: DistilTraining,
+        samples: Sequence[Sample],
+        shots: Sequence[Path],
+        vae: NanoAutoencoder,
+        models: Models,
     ) -> None:
-        super().__init__(config, samples, vae)
-        self.samples, self.shots = samples, shots
+        super().__init__(config, models)
+        self.samples, self.shots, self.vae = samples, shots, vae
+        self.distance = PerceptualDistance().to(self.device)
         self.by_shape: dict[tuple[int, int, int], list[int]] = {}
         for index, sample in enumerate(samples):
             self.by_shape.setdefault(sample.shape, []).append(index)
 
     def losses(self) -> tuple[Tensor, dict[str, float]]:
-        """This step's windows and their loss; they depend on (seed, step) alone."""
+        """This step's windows and their loss; they depend on (seed, draw) alone."""
         config = self.config
-        assert self.vae is not None and self.distance is not None
-        rng = np.random.default_rng([config.seed, self.step, 5])
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        rng = np.random.default_rng([config.seed, self.draw, 5])
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.draw)
         shape = self.samples[int(rng.integers(len(self.samples)))].shape
         chosen = [int(index) for index in rng.choice(self.by_shape[shape], config.windows)]
-        batch = collate([self.samples[index] for index in chosen], [True] * len(chosen), generator)
+        batch = collate([self.samples[index] for index in chosen], [True] * len(chosen), generator).to(self.device)
+        noise = torch.randn(batch.truth.shape, generator=generator).to(self.device)
         words = [() if rng.random() < config.wordless else words for words in batch.words]
-        noise = torch.randn(batch.truth.shape, generator=generator)
-        total, parts = torch.zeros(()), {"final": 0.0, "own": 0.0, "previz": 0.0}
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        total, parts = torch.zeros((), device=self.device), {"final": 0.0, "own": 0.0, "previz": 0.0}
+        with self.computing():
             prompts = self.prompt_tokens(words)
-            steps = int(rng.choice(config.walk_steps))
-            latents = walk(self.transformer, prompts, batch, steps, config.walk_t0, noise)
+            latents = walk(self.transformer, prompts, batch, int(rng.choice(config.walk_steps)), config.t0, noise)
             for row, index in enumerate(chosen):
                 at = draw_judged(rng, shape[0], config.judged_slots)
-                pixels = Pixels.load(self.shots[index], at.frames)
-                shown, own = delivered(self.vae, latents[row], self.samples[index], pixels, at)
-                picks = rng.choice(len(shown), min(config.judged_lpips, len(shown)), replace=False)
+                pixels = Pixels.load(self.shots[index], at.frames, self.device)
+                shown, own = delivered(self.vae, latents[row], batch.guide[row], pixels, at)
+                picks = [int(pick) for pick in rng.choice(len(shown), config.judged_lpips, replace=False)]
                 final = look_loss(shown, pixels.truth, self.distance, picks, config.lpips)
                 painted = look_loss(own, pixels.truth, self.distance, picks[:1], config.lpips)
                 with torch.no_grad():
@@ -164,3 +178,23 @@ class DistilTrainer(AdaptTrainer):
                 for name, value in (("final", final), ("own", painted), ("previz", before)):
                     parts[name] += value.item() / len(chosen)
         return total, {"loss": total.item()} | parts
+
+
+def train_distil(
+    config: DistilTraining,
+    out: Path,
+    models: Models,
+    vae: NanoAutoencoder,
+    shots: Sequence[Path],
+    resume: bool = False,
+    report: Report = lambda *_: None,
+) -> Path:
+    """Distil `models` on drawn shots (see shots.draw_shots); returns `out/model`. Latents are kept in out/latents."""
+    encoded = encode_shots(shots, out / "latents", vae, lambda n: report("latents", n, len(shots), ""))
+    kept = [load_sample(path) for path in encoded]
+    trainer = DistilTrainer(config, kept[STRIPS:], shots[STRIPS:], vae.requires_grad_(False), models)
+
+    def strips(path: Path) -> None:
+        write_strips(path, trainer, kept[:STRIPS], vae)
+
+    return run(trainer, out, "distillation", strips, resume, report)
