@@ -22,7 +22,7 @@ from dreamontage.generator.models.prompt_tokens import PromptTokens
 from dreamontage.generator.models.transformer import NanoTransformer, init_from_scratch
 from dreamontage.generator.training.perceptual import PerceptualDistance
 from dreamontage.generator.training.samples import Batch, Sample, SampleBook, collate
-from dreamontage.generator.training.trainer import Models, Recipe, Trainer
+from dreamontage.generator.training.trainer import Models, Recipe, TransformerTrainer
 
 Mode = str
 """off, loose or follow"""
@@ -43,6 +43,10 @@ class AdaptTraining(Recipe):
     """Share of the course from which half the batches are of draft size."""
     modes: tuple[tuple[Mode, float], ...] = (("follow", 0.5), ("loose", 0.15), ("off", 0.35))
     """Plain windows get a third: on two cores they cannot learn to paint; the guided ones are what nano ships for."""
+    shift: float = 2.0
+    """Time shift of plain and loose windows."""
+    above: float = 0.0
+    """Flow time below which another network takes over (large models with two experts)."""
     t0: tuple[float, float] = (0.2, 0.7)
     wordless: float = 0.15
     """Share of windows whose words are dropped, for classifier-free guidance."""
@@ -95,6 +99,12 @@ def draw_modes(config: AdaptTraining, count: int, rng: np.random.Generator) -> l
     return [str(rng.choice(names, p=shares)) for _ in range(count)]
 
 
+def late_times(count: int, generator: torch.Generator, shift: float = 2.0, above: float = 0.0) -> Tensor:
+    """Flow times [count] of plain windows in `above`..1: logit-normal, shifted to where the picture is decided."""
+    place = torch.sigmoid(torch.randn(count, generator=generator))
+    return above + (1 - above) * shift * place / (1 + (shift - 1) * place)
+
+
 def set_out(batch: Batch, modes: Sequence[Mode], config: AdaptTraining, generator: torch.Generator) -> Way:
     """Put every window at a random time of its way (see the module's text)."""
     count = len(modes)
@@ -102,8 +112,7 @@ def set_out(batch: Batch, modes: Sequence[Mode], config: AdaptTraining, generato
     low, high = config.t0
     follows = torch.tensor([mode == "follow" for mode in modes])
     t0 = torch.where(follows, low + (high - low) * torch.rand(count, generator=generator), 1.0)
-    place = torch.sigmoid(torch.randn(count, generator=generator))
-    late = 2 * place / (1 + place)  # time shift 2: where the picture is decided
+    late = late_times(count, generator, config.shift, config.above)
     first = torch.rand(count, generator=generator) < 0.35  # the start itself, which every render passes
     share = torch.where(first, torch.ones(count), 0.1 + 0.9 * torch.rand(count, generator=generator))
     time = torch.where(follows, t0 * share, late)
@@ -130,7 +139,7 @@ def flow_loss(predicted: Tensor, way: Way, batch: Batch, config: AdaptTraining) 
     return loss, parts
 
 
-class AdaptTrainer(Trainer):
+class AdaptTrainer(TransformerTrainer):
     """Trains on windows under random conditions; SFT is the same on other windows, from given models."""
 
     config: AdaptTraining

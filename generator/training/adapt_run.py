@@ -22,7 +22,7 @@ from dreamontage.generator.training.data.pictures import Picture, Pixels
 from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import Sample, conditions_of, encode_shot, load_sample
 from dreamontage.generator.training.shots import draw_shots
-from dreamontage.generator.training.trainer import Trainer
+from dreamontage.generator.training.trainer import TransformerTrainer
 
 STRIPS = 4
 """Shots at the start that are kept out of training and drawn as strips on the way."""
@@ -76,7 +76,7 @@ def train_adapt(
 
 
 @torch.no_grad()
-def write_strips(path: Path, trainer: Trainer, samples: Iterable[Sample], vae: NanoAutoencoder) -> None:
+def write_strips(path: Path, trainer: TransformerTrainer, samples: Iterable[Sample], vae: NanoAutoencoder) -> None:
     """For each sample four rows of decoded frames at the same times: truth, guide, guided result, guide=off."""
     model = SimpleNamespace(
         transformer=trainer.slow_transformer,

@@ -1,4 +1,4 @@
-"""What every training stage of the transformer shares: the models, their averages, the optimisers and the position.
+"""What every training stage shares: the networks, their averages, the optimisers and the position.
 
 A stage is a recipe and a loss. `accelerate` says where a run computes and averages gradients over several processes;
 on one CPU it adds nothing.
@@ -10,7 +10,7 @@ import copy
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
 
 from dreamontage.generator.models.prompt_tokens import PromptTokens
 from dreamontage.generator.models.transformer import NanoTransformer
 from dreamontage.generator.numbers import number_type
 from dreamontage.generator.training import course
 from dreamontage.generator.training.muon import Muon
-
-PARTS = ("transformer", "prompt_tokens")
-STATEFUL = (*PARTS, "slow_transformer", "slow_prompt_tokens", "muon", "adam")
 
 
 @dataclass(frozen=True)
@@ -71,24 +69,34 @@ def load_models(folder: Path) -> Models:
 
 
 class Trainer(ABC):
-    """One run; `save` and `load` make it resume bit for bit."""
+    """One run of named networks; `save` and `load` make it resume bit for bit."""
 
-    def __init__(self, config: Recipe, models: Models) -> None:
+    def __init__(self, config: Recipe, networks: Mapping[str, Any]) -> None:
         if (config.minutes is None) == (config.steps is None):
             raise ValueError("give either minutes or steps")
         self.config = config
         self.accelerator = Accelerator(mixed_precision="no")  # number types are chosen here, as at inference
         self.device: torch.device = self.accelerator.device
-        self.transformer, self.prompt_tokens = (model.to(self.device).train() for model in models)
-        self.slow_transformer = copy.deepcopy(self.transformer).eval().requires_grad_(False)
-        self.slow_prompt_tokens = copy.deepcopy(self.prompt_tokens).eval().requires_grad_(False)
-        inner = [p for p in self.transformer.blocks.parameters() if p.ndim == 2]
+        self.networks = {name: network.to(self.device).train() for name, network in networks.items()}
+        self.averages: dict[str, Any] = {}
+        self.optimisers = self.prepare(config)
+        self.step = 0
+        self.elapsed = 0.0
+
+    def prepare(self, config: Recipe) -> list[tuple[Optimizer, float]]:
+        """Begin the running averages; the optimisers of all that is trained, each with its full rate."""
+        for name, network in self.networks.items():
+            self.averages[name] = copy.deepcopy(network).eval().requires_grad_(False)
+        inner = self.inner_parameters()
         known = {id(p) for p in inner}
         others = [p for p in self.fast_parameters() if id(p) not in known]
         self.muon = Muon(inner, config.muon_lr, weight_decay=0.01)
         self.adam = torch.optim.AdamW(others, config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
-        self.step = 0
-        self.elapsed = 0.0
+        return [(self.muon, config.muon_lr), (self.adam, config.adam_lr)]
+
+    @abstractmethod
+    def inner_parameters(self) -> list[Tensor]:
+        """The matrices and kernels that Muon trains; AdamW has the rest."""
 
     @abstractmethod
     def losses(self) -> tuple[Tensor, dict[str, float]]:
@@ -116,11 +124,11 @@ class Trainer(ABC):
 
     def fast_parameters(self) -> list[Tensor]:
         """All weights in training."""
-        return [*self.transformer.parameters(), *self.prompt_tokens.parameters()]
+        return [param for network in self.networks.values() for param in network.parameters()]
 
     def slow_parameters(self) -> list[Tensor]:
         """Their running averages, in the same order: what is published."""
-        return [*self.slow_transformer.parameters(), *self.slow_prompt_tokens.parameters()]
+        return [param for network in self.averages.values() for param in network.parameters()]
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -138,15 +146,15 @@ class Trainer(ABC):
         started = time.perf_counter()
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
         factor = self.rate()
-        for optimiser, rate in ((self.muon, self.config.muon_lr), (self.adam, self.config.adam_lr)):
+        for optimiser, rate in self.optimisers:
             optimiser.param_groups[0]["lr"] = rate * factor
             optimiser.zero_grad(set_to_none=True)
         loss, parts = self.losses()
         loss.backward()  # type: ignore[no-untyped-call]
         self._average_gradients()
         torch.nn.utils.clip_grad_norm_([p for g in self.adam.param_groups for p in g["params"]], 1.0)
-        self.muon.step()
-        self.adam.step()
+        for optimiser, _ in self.optimisers:
+            optimiser.step()
         self.step += 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -171,9 +179,13 @@ class Trainer(ABC):
         mean: Tensor = self.accelerator.reduce(torch.tensor(value, device=self.device), "mean")
         return mean.item()
 
+    def _stateful(self) -> dict[str, Any]:
+        slow = {f"slow_{name}": network for name, network in self.averages.items()}
+        return {**self.networks, **slow, "muon": self.muon, "adam": self.adam}
+
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on."""
-        state = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        state = {name: part.state_dict() for name, part in self._stateful().items()}
         temporary = path.with_suffix(".tmp")
         torch.save(state | {"step": self.step, "elapsed": self.elapsed}, temporary)
         os.replace(temporary, path)
@@ -181,22 +193,35 @@ class Trainer(ABC):
     def load(self, path: Path) -> None:
         """Go back to a saved step."""
         state = torch.load(path, map_location=self.device, weights_only=True)
-        for name in STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def publish(self, folder: Path) -> None:
+        """Save the averaged networks in half precision, each in a folder of its name."""
+        for name, network in self.averages.items():
+            copy.deepcopy(network).half().save_pretrained(folder / name)
+
+
+class TransformerTrainer(Trainer):
+    """A run of a transformer and its prompt tokens."""
+
+    def __init__(self, config: Recipe, models: Models) -> None:
+        super().__init__(config, models._asdict())
+        self.transformer, self.prompt_tokens = self.networks.values()
+        self.slow_transformer, self.slow_prompt_tokens = self.averages.values()
+
+    def inner_parameters(self) -> list[Tensor]:
+        """The matrices of the transformer's blocks."""
+        return [p for p in self.networks["transformer"].blocks.parameters() if p.ndim == 2]
 
     def warm_start(self, source: Path) -> None:
         """Take over averaged weights, not a position: of another run's checkpoint, or of a published model folder."""
         if source.is_dir():
-            weights = [model.state_dict() for model in load_models(source)]
+            weights = {name: network.state_dict() for name, network in load_models(source)._asdict().items()}
         else:
             state = torch.load(source, map_location=self.device, weights_only=True)
-            weights = [state[f"slow_{name}"] for name in PARTS]
-        for name, values in zip(PARTS, weights, strict=True):
-            getattr(self, name).load_state_dict(values)
-            getattr(self, f"slow_{name}").load_state_dict(values)
-
-    def publish(self, folder: Path) -> None:
-        """Save the averaged models in half precision as folder/transformer and folder/prompt_tokens."""
-        for name, model in zip(PARTS, (self.slow_transformer, self.slow_prompt_tokens), strict=True):
-            copy.deepcopy(model).half().save_pretrained(folder / name)
+            weights = {name: state[f"slow_{name}"] for name in self.networks}
+        for name, values in weights.items():
+            self.networks[name].load_state_dict(values)
+            self.averages[name].load_state_dict(values)
