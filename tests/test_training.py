@@ -34,7 +34,7 @@ from dreamontage.generator.training.shots import (
 from dreamontage.generator.windows import window_frames
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.media import Media
-from dreamontage.schemas.montage import Camera, Format, Montage
+from dreamontage.schemas.montage import Format, Montage
 
 TINY = AdaptTraining(
     minutes=None, steps=6, num_layers=1, num_attention_heads=1, attention_head_dim=24, ffn_dim=48, text_dim=16,
@@ -72,7 +72,7 @@ def test_a_shot_depends_on_its_number_alone_and_survives_the_disk(mixture: ClipM
     save_shot(first, tmp_path / "shot.npz")
     back = load_shot(tmp_path / "shot.npz")
     assert np.array_equal(back.previz, first.previz)
-    assert (back.anchors, back.camera, back.tail) == (first.anchors, first.camera, first.tail)
+    assert (back.anchors, back.beats, back.tail) == (first.anchors, first.beats, first.tail)
 
 
 def test_the_previz_of_a_shot_passes_through_its_anchors(mixture: ClipMixture) -> None:
@@ -103,7 +103,8 @@ def test_conditions_in_training_equal_those_at_inference_for_the_same_anchors(
     ]
     previz = Previz(pinned, [], len(clip), size, FPS)
     guide, _ = previz.window(0, len(clip))
-    save_shot(TrainingShot(clip, guide, np.full(clip.shape[:3], 255, np.uint8), anchors, 0, "camera", Camera(move="hold"), 0, 8, False), tmp_path / "shot.npz")
+    sure = np.full(clip.shape[:3], 255, np.uint8)
+    save_shot(TrainingShot(clip, guide, sure, anchors, 0, "camera"), tmp_path / "shot.npz")
     training.encode_shot(tmp_path / "shot.npz", tmp_path / "sample.safetensors", vae)
     sample = training.load_sample(tmp_path / "sample.safetensors")
 

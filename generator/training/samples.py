@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from dreamontage.generator.models.vocabulary import TimedWord, timed_words
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.generator.training.data.pictures import Pixels
 from dreamontage.generator.training.shots import OVERLAP, ShotAnchor, TrainingShot, load_shot
-from dreamontage.schemas.montage import Camera
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ def note_of(shot: TrainingShot) -> dict[str, Any]:
     return {
         "anchors": [[a.slot, a.slots, a.strength] for a in shot.anchors],
         "tail": shot.tail,
-        "camera": shot.camera.model_dump() if shot.camera_known else None,
-        "span": [max(0.0, shot.camera_start), shot.camera_stop],
+        "words": [astuple(word) for b in shot.beats for word in timed_words(b.prompt, b.camera, b.start, b.stop)],
     }
 
 
@@ -97,33 +95,36 @@ def load_sample(path: Path) -> Sample:
         note = json.loads(file.metadata()["note"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     spread = tensors.pop("logvar").float().mul(0.5).exp() if "logvar" in tensors else torch.tensor(note["spread"])
-    camera = Camera.model_validate(note["camera"]) if note["camera"] else None
     return Sample(
         **tensors,
         spread=spread if spread.ndim == 4 else spread.view(-1, 1, 1, 1),
         anchors=tuple(ShotAnchor(*anchor) for anchor in note["anchors"]),
         tail=note["tail"],
-        words=tuple(timed_words("", camera, *note["span"])) if camera else (),
+        words=tuple(TimedWord(*word) for word in note["words"]),
     )
 
 
-def conditions_of(sample: Sample, guided: bool, generator: torch.Generator | None = None) -> list[Condition]:
+def conditions_of(
+    sample: Sample, guided: bool, generator: torch.Generator | None = None, naive: bool = False
+) -> list[Condition]:
     """What inference would know about the window; with a generator given clips and tails are re-sampled.
 
     Stills and the heads of clips and tails are in image mode; other slots come from the posterior (design section 4).
+    `naive` is the ablation: every anchor is a slice of the window's own latents, which inference never has.
     """
     truth, conditions = sample.truth.float(), list[Condition]()
 
     def resampled(start: int, stop: int) -> Tensor:
         latents = truth[:, start:stop]
-        if generator is None:
+        if generator is None or naive:
             return latents
         spread = sample.spread.expand(truth.shape)[:, start:stop]
         return latents + spread * torch.randn(latents.shape, generator=generator)
 
     if sample.tail:
         conditions.append(TailCondition(truth[:, :1], resampled(1, OVERLAP)))
-    for anchor, head in zip(sample.anchors, sample.heads.float(), strict=True):
+    for anchor, image in zip(sample.anchors, sample.heads.float(), strict=True):
+        head = truth[:, anchor.slot : anchor.slot + 1] if naive else image
         if anchor.slots == 1:
             conditions.append(StillCondition(anchor.slot, head, anchor.strength))
         else:
@@ -153,10 +154,12 @@ class Batch:
         return Batch(truth, guide, cond, mask, fixed, self.words)
 
 
-def collate(samples: Sequence[Sample], guided: Sequence[bool], generator: torch.Generator) -> Batch:
-    """Assemble the conditions of samples of one shape."""
+def collate(
+    samples: Sequence[Sample], guided: Sequence[bool], generator: torch.Generator, naive: bool = False
+) -> Batch:
+    """Assemble the conditions of samples of one shape (`naive`: see `conditions_of`)."""
     rows = [
-        assemble(conditions_of(s, g, generator), *s.shape, empty=s.empty, generator=generator)
+        assemble(conditions_of(s, g, generator, naive), *s.shape, empty=s.empty, generator=generator)
         for s, g in zip(samples, guided, strict=True)
     ]
     return Batch(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.generator.training.data.pictures import Picture, Pixels, pyramid
+from dreamontage.schemas.montage import Camera
 
 Matrices = NDArray[np.float64]
 MOVES = ("hold", "pan", "tilt", "zoom", "dolly", "roll", "orbit", "push_through", "whip")
@@ -128,6 +129,18 @@ def _draw_path(rng: np.random.Generator, move: str, pace: float) -> tuple[_Path,
     return _Path(), "in", 0.0
 
 
+def camera_of(shot: Shot, width: int, height: int) -> Camera:
+    """The typed move that a user would write for a shot's way."""
+    if shot.move == "hold" or shot.amount < 0.01:
+        return Camera(move="hold", direction=None, amount=None, ease="linear")
+    amount = shot.amount
+    if shot.move == "dolly":  # a dolly counts in view widths, e-fold each; the shot in zoom factors
+        amount = max(0.02, float(np.log(amount)))
+    if shot.move == "tilt" and shot.kind != "world":
+        amount *= width / height
+    return Camera.model_validate({"move": shot.move, "direction": shot.direction, "amount": amount, "ease": shot.ease})
+
+
 def camera_shot(
     rng: np.random.Generator, picture_size: tuple[int, int], frames: int, height: int, width: int, move: str = ""
 ) -> Shot:
@@ -165,8 +178,8 @@ def camera_clip(
     return render_views(picture, shot.views, height, width), shot
 
 
-def _view_of(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Pixels:
-    """A still view of a picture that fills height x width."""
+def view_of(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Pixels:
+    """A still view [H,W,3] of a picture that fills height x width."""
     shot = camera_shot(rng, picture.size, 1, height, width, "hold")
     view: Pixels = render_views(picture, shot.views, height, width)[0]
     return view
@@ -197,7 +210,7 @@ def world_clip(
 ) -> tuple[Pixels, Shot]:
     """Travel over one canvas from one picture to another; left or right is a pan, up or down a tilt."""
     direction = direction or str(rng.choice(["right", "left", "down", "up"], p=[0.35, 0.35, 0.15, 0.15]))
-    views_of = [_view_of(rng, picture, height, width) for picture in (first, second)]
+    views_of = [view_of(rng, picture, height, width) for picture in (first, second)]
     canvas = world_canvas(views_of[0], views_of[1], direction, rng.uniform(0.35, 0.7))
     span = np.array([canvas.shape[1] - width, canvas.shape[0] - height], dtype=np.float64)
     ease = random_ease(rng)
@@ -221,8 +234,8 @@ def layered_clip(
     inverse = np.linalg.inv(shot.views[0])
     for sprite in sprites:
         side = int(rng.uniform(0.25, 0.7) * min(height, width))
-        face = _view_of(rng, sprite, side, side)
-        levels = pyramid(np.concatenate([face, _cut_out(rng, side)[..., None]], axis=-1), 24)
+        face = view_of(rng, sprite, side, side)
+        levels = pyramid(np.concatenate([face, cut_out(rng, side)[..., None]], axis=-1), 24)
         closer = rng.uniform(1.1, 2.2)
         own = rng.normal(0, 0.35, 2) * side * frames / PACE_FRAMES * rng.integers(0, 2)
         place = rng.uniform(0.15, 0.85, 2) * [width, height]
@@ -238,7 +251,7 @@ def layered_clip(
     return result.astype(np.uint8), Shot("layers", shot.move, shot.direction, shot.amount, shot.ease, shot.views)
 
 
-def _cut_out(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
+def cut_out(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     """A random blob as an alpha mask [side, side]."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     radius = np.full(48, 0.38)
