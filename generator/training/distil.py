@@ -26,7 +26,7 @@ from dreamontage.generator.training.perceptual import PerceptualDistance
 from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import Batch, Sample, collate, load_sample
 from dreamontage.generator.training.shots import load_shot
-from dreamontage.generator.training.trainer import Models, Recipe, Trainer
+from dreamontage.generator.training.trainer import Models, Recipe, TransformerTrainer
 
 LEAD_IN = 1
 """Slots decoded before the judged ones, so that the decoder has a past; they are not judged."""
@@ -130,7 +130,7 @@ class DistilTraining(Recipe):
     floor: float = 0.05
 
 
-class DistilTrainer(Trainer):
+class DistilTrainer(TransformerTrainer):
     """Trains on guided windows, with the loss of this module; `shots` are what the samples were encoded from."""
 
     config: DistilTraining
