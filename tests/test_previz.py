@@ -258,37 +258,111 @@ def test_without_anchors_an_imagined_sky_drifts_without_confidence() -> None:
 
 
 def test_inputs_are_relative_to_the_window_and_json(pictures: list[Frames]) -> None:
-    def shot(late: int) -> Previz:
-        anchors = [still(seen(pictures[i], 400, 300), at + late, f"k{i}") for i, at in enumerate((0, 32, 64))]
-        if late:
-            anchors.insert(0, still(seen(pictures[2], 300, 300), 0, "new"))
+    views = [seen(pictures[0], x, 300) for x in (300, 330, 420, 460)]
+
+    def shot(late: int, new: bool = False) -> Previz:
+        anchors = [still(views[i], at + late, f"k{i}") for i, at in enumerate((0, 32, 64))]
+        if new:
+            anchors.insert(0, still(views[3], 0, "new"))
         beats = [
             PrevizBeat(40 + late, 60 + late, Camera(move="pan")),
             PrevizBeat(70 + late, 90 + late, Camera(move="zoom")),
         ]
         return Previz(anchors, beats, 97 + late, SIZE, FPS)
 
-    before, after = shot(0), shot(24)
-    for start, stop in [(0, 40), (36, 70), (64, 97), (80, 97)]:
-        was, now = before.inputs(start, stop), after.inputs(start + 24, stop + 24)
-        assert json.dumps(was, sort_keys=True) == json.dumps(now, sort_keys=True)
-        assert np.array_equal(before.window(start, start + 3)[0], after.window(start + 24, start + 27)[0])
+    before, after, grown = shot(0), shot(24), shot(24, new=True)
+    for other, windows in (
+        (after, [(0, 40), (36, 70), (64, 97), (80, 97)]), (grown, [(36, 70), (64, 97), (80, 97)])
+    ):
+        for start, stop in windows:
+            was, now = before.inputs(start, stop), other.inputs(start + 24, stop + 24)
+            assert json.dumps(was, sort_keys=True) == json.dumps(now, sort_keys=True)
+            assert np.array_equal(before.window(start, start + 3)[0], other.window(start + 24, start + 27)[0])
+    # The first gap now begins at a still that the camera passes.
+    assert before.inputs(0, 32) != grown.inputs(24, 56)
 
 
-def test_moving_one_anchor_changes_only_the_gaps_beside_it(pictures: list[Frames]) -> None:
-    def shot(places: tuple[int, ...]) -> Previz:
-        anchors = [still(seen(pictures[i % 3], 300 + 20 * i, 300), at, f"k{i}") for i, at in enumerate(places)]
-        return Previz(anchors, [], 200, SIZE, FPS)
+Places = tuple[int, ...]
+ROW = (8, 40, 72, 104, 136, 168)
 
-    one, other = shot((8, 40, 72, 104, 136)), shot((8, 40, 76, 104, 136))
-    for start, stop in [(0, 8), (8, 41), (104, 137), (137, 200)]:
+
+def row(pictures: list[Frames], places: Places, related: bool = True) -> Previz:
+    """Stills of one picture along a pan, or of several pictures."""
+    views = [seen(pictures[0 if related else i % 3], 300 + 20 * i, 300) for i in range(len(places))]
+    return Previz([still(view, at, f"k{i}") for i, (view, at) in enumerate(zip(views, places, strict=True))], [], 220,
+                  SIZE, FPS)  # fmt: skip
+
+
+@pytest.mark.parametrize("related", [True, False])
+def test_moving_one_anchor_changes_at_most_two_gaps_on_each_side(pictures: list[Frames], related: bool) -> None:
+    one, other = row(pictures, ROW, related), row(pictures, (8, 40, 76, 104, 136, 168), related)
+    # The third still moves: its own two gaps change, and the stills at their far ends are passed at another speed.
+    for start, stop in [(0, 8), (136, 169), (169, 220)]:
         assert one.inputs(start, stop) == other.inputs(start, stop)
         assert np.array_equal(one.window(start, start + 2)[0], other.window(start, start + 2)[0])
-    assert one.inputs(41, 72) != other.inputs(41, 72)
-    assert one.inputs(73, 104) != other.inputs(73, 104)
-    last, moved = shot((8, 40, 72, 104, 136)), shot((8, 40, 72, 108, 136))
-    assert last.inputs(137, 200) == moved.inputs(137, 200)
-    assert np.array_equal(last.window(140, 142)[0], moved.window(140, 142)[0])
+    for start, stop in [(9, 40), (41, 72), (77, 104), (105, 136)]:
+        assert one.inputs(start, stop) != other.inputs(start, stop)
+    # Unrelated pictures do not pass speed on: only the gaps beside the moved still look different.
+    same = [np.array_equal(one.window(at, at + 2)[0], other.window(at, at + 2)[0]) for at in (30, 60, 90, 110)]
+    assert same == [not related, False, False, not related]
+    moved = row(pictures, (8, 40, 72, 104, 140, 168), related)
+    assert one.inputs(169, 220) == moved.inputs(169, 220)
+    assert np.array_equal(one.window(180, 182)[0], moved.window(180, 182)[0])
+
+
+def test_the_middle_of_a_long_gap_does_not_know_the_gaps_beside_it(pictures: list[Frames]) -> None:
+    one, other = row(pictures, (0, 32, 152, 184)), row(pictures, (4, 32, 152, 188))
+    assert one.inputs(70, 114) == other.inputs(70, 114)
+    assert np.array_equal(one.window(70, 114)[0], other.window(70, 114)[0])
+    for start, stop in [(33, 50), (60, 90), (110, 150)]:
+        assert one.inputs(start, stop) != other.inputs(start, stop)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_windows_of_equal_inputs_show_equal_frames(pictures: list[Frames], seed: int) -> None:
+    """Two random shots of the same few stills and beats agree wherever their inputs do, and do agree somewhere."""
+    draw = np.random.default_rng(seed)
+    size = (96, 64)
+    views = [seen(pictures[i // 3], 300 + 30 * i, 300, 2.0, size=size) for i in range(6)]
+    places = np.cumsum(4 * draw.integers(2, 19, 6))
+    beats = [PrevizBeat(int(places[k]), int(places[k + 2]), Camera(move="pan")) for k in draw.permutation(4)[:1]]
+    changed = places.copy()
+    changed[int(draw.integers(6)):] += 4 * int(draw.integers(1, 4))
+
+    def shot(at: NDArray[np.int64]) -> Previz:
+        anchors = [still(view, int(place), f"k{i}") for i, (view, place) in enumerate(zip(views, at, strict=True))]
+        return Previz(anchors, beats, int(at[-1]) + 20, size, FPS)
+
+    one, other = shot(places), shot(changed)
+    agreed = 0
+    for start in range(0, int(places[-1]) + 12, 8):
+        for late in {0, int(changed[-1] - places[-1])}:
+            if one.inputs(start, start + 8) == other.inputs(start + late, start + late + 8):
+                agreed += 1
+                assert np.array_equal(one.window(start, start + 8)[0], other.window(start + late, start + late + 8)[0])
+    assert agreed
+
+
+def test_the_camera_passes_a_still_between_two_gaps_at_one_speed(pictures: list[Frames]) -> None:
+    # An even acceleration: the way grows with the square of the time, and the gaps are 24 and 16 frames long.
+    ways = {0: 0.0, 24: 36.0, 40: 100.0}
+    truth = {at: seen(pictures[0], 300 + 1.5 * way, 300) for at, way in ways.items()}
+    shot = Previz([still(view, at, str(at)) for at, view in truth.items()], [], 41, SIZE, FPS)
+    frames, _ = shot.window(0, 41)
+    before, after = (content_shift(frames[a], frames[a + 2])[0] / 2 for a in (22, 24))
+    assert before == pytest.approx(-0.125 * 23, abs=0.35)
+    assert after == pytest.approx(-0.125 * 25, abs=0.35)
+    for at in (8, 16, 32):
+        assert abs(content_shift(frames[at], seen(pictures[0], 300 + 1.5 * at * at / 16, 300))[0]) < 2
+
+
+def test_a_camera_that_turns_back_slows_down_and_does_not_overshoot(pictures: list[Frames]) -> None:
+    first, far = seen(pictures[0], 300, 300), seen(pictures[0], 390, 300)
+    anchors = [still(first, 0, "a"), still(far, 24, "b"), still(first, 40, "a")]
+    frames, _ = Previz(anchors, [], 41, SIZE, FPS).window(0, 41)
+    ways = [-content_shift(first, frame)[0] for frame in frames]
+    assert max(ways) < 60.5
+    assert longest_freeze(frames) <= 0.1
 
 
 def test_equal_inputs_mean_equal_frames_and_the_shots_end_does_not_matter(pictures: list[Frames]) -> None:

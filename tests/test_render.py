@@ -172,8 +172,8 @@ def test_invariant_10_a_re_rolled_part_leaves_every_later_take_and_its_held_end_
 
 
 def test_moving_a_still_renders_only_what_it_touches(desk: Desk) -> None:
-    video = desk.render(three_stills(desk))
-    body = three_stills(desk, (0.0, 4.0, 9.0)).model_copy(update={"revision": 2})
+    video = desk.render(three_stills(desk, (0.0, 4.0, 6.0, 8.0)))
+    body = three_stills(desk, (0.0, 4.0, 6.0, 9.0)).model_copy(update={"revision": 2})
     again = desk.render(body, base=video)
     reused = [s.reused for s in again.report.segments]
     before = [s for s in again.report.segments if s.end_s <= 4.5]

@@ -7,75 +7,35 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dreamontage.generator.previz import travel
-from dreamontage.generator.previz.camera import Solve, solve, speed
-from dreamontage.generator.previz.easing import (
-    EASES,
-    SOLVED_SLOPES,
-    TRAVEL_SLOPES,
-    Slopes,
-    drift,
-    eased,
-    glide,
-    hand_over,
-    smooth,
-)
+from dreamontage.generator.previz.camera import Solve
+from dreamontage.generator.previz.course import CALM, Course, Ends, hand_over_span
+from dreamontage.generator.previz.easing import drift, eased, glide, hand_over, smooth
 from dreamontage.generator.previz.moves import PrevizBeat, Size, progress, step
 from dreamontage.generator.previz.render import Field, Frame, Picture, grid, magnification, project, ramp, to_bytes
 from dreamontage.generator.previz.twist import Matrix, Twist
-from dreamontage.schemas.montage import Camera
 
 Shown = tuple[Frame, Field]
 
-TRAVEL_S, WHIP_S = 2.6, 0.9
 SHUTTER = (-0.4, -0.2, 0.0, 0.2, 0.4)
-CALM = 0.05
 FEATHER = 0.08
-
-
-def clip_speed(frames: NDArray[np.uint8], end: bool) -> Twist | None:
-    """Camera speed per frame at the end or the start of a clip [n,H,W,3]; None for a still."""
-    if len(frames) == 1:
-        return None
-    span = min(4, len(frames) - 1)
-    first, last = (frames[-1 - span], frames[-1]) if end else (frames[0], frames[span])
-    return speed(first, last, span)
 
 
 class Between:
     """The gap between two anchors: frames 1 … n-1 of a way from the first's end (0) to the second's start (n)."""
 
-    def __init__(
-        self, a: NDArray[np.uint8], b: NDArray[np.uint8], n: int, camera: Camera | None, fps: int
-    ) -> None:
-        first, last = a[-1], b[0]
-        self.size: Size = (first.shape[1], first.shape[0])
-        self.n, self.fps, self.camera = n, fps, camera
-        self.a, self.b = Picture(first), Picture(last)
-        inward, outward = clip_speed(a, end=True), clip_speed(b, end=False)
-        self.solved = solve(first, last)
-        self.route = travel.route(camera, self.size, lean(inward, outward, self.size, fps))
-        self.twist = self.solved.twist if self.solved else self.route.twist
-        usual = SOLVED_SLOPES if self.solved else TRAVEL_SLOPES
-        self.slopes: Slopes = EASES[camera.ease] if camera is not None else usual
-        width = self.size[0]
-        pace = self.twist.reach(width) * fps / n
-        # A way that is too short for its time, or a travel that would crawl, is carried by a drift of its own.
-        self.whip = camera is not None and camera.move == "whip"
-        longest = (WHIP_S if self.whip else TRAVEL_S) * fps
-        # Where things move before a still camera they carry the gap: frames change by |a - b| / n on average or more.
-        change = float(cv2.absdiff(first, last).mean()) / n
-        calm = (1 - smooth((change - 0.4) / 0.6)) * smooth(1 - pace / CALM)
-        self.calm = calm if self.solved else smooth(2 * n / longest - 1)
-        self.busy = float(n)
-        if self.solved is None and n > longest:
-            self.slopes, self.busy = (0.0, 0.0), longest
-        span = float(min(n, fps))
-        start, end = self._rate(0), self._rate(n - 1)
-        self.enter = (inward - start, span) if inward is not None else None
-        self.leave = (outward - end, span) if outward is not None else None
+    def __init__(self, a: Frame, b: Frame, course: Course, at_ends: Ends) -> None:
+        self.a, self.b, self.course = Picture(a), Picture(b), course
+        self.size, self.n, self.fps, self.twist = course.size, course.n, course.fps, course.twist
+        self.ends, self.span = at_ends, float(hand_over_span(self.n, self.fps))
+        self.enter = (at_ends.enter, self.span)
+        self.leave = (at_ends.leave, self.span)
+        span = float(min(self.n, self.fps))
+        if course.inward is not None:
+            self.enter = (course.inward - self._rate(0), span)
+        if course.outward is not None:
+            self.leave = (course.outward - self._rate(self.n - 1), span)
 
     def _rate(self, j: int) -> Twist:
         """Speed of the undisturbed way over one frame from j."""
@@ -84,32 +44,31 @@ class Between:
 
     def _way(self, j: float) -> float:
         """Share of the way done at frame j."""
-        return eased(min(max((j - self.n / 2) / self.busy + 0.5, 0.0), 1.0), self.slopes)
+        course = self.course
+        way = eased(min(max((j - self.n / 2) / course.busy + 0.5, 0.0), 1.0), course.slopes)
+        changed = self.ends.start * hand_over(j, self.span) - self.ends.end * hand_over(self.n - j, self.span)
+        return way + changed / self.n
 
     def _drift(self, j: float) -> Twist:
-        return drift(j, self.n - j, self.size[0], self.fps) * self.calm
+        return drift(j, self.n - j, self.size[0], self.fps) * self.course.calm
 
     def _sway(self, j: float) -> Twist:
         """Motion on top of the way, none at both ends: the drift and the hand-over of neighbouring clips' speeds."""
-        sway = self._drift(j)
-        if self.enter is not None:
-            sway = sway + self.enter[0] * hand_over(j, self.enter[1])
-        if self.leave is not None:
-            sway = sway - self.leave[0] * hand_over(self.n - j, self.leave[1])
-        return sway
+        entered = self.enter[0] * hand_over(j, self.enter[1])
+        return self._drift(j) + entered - self.leave[0] * hand_over(self.n - j, self.leave[1])
 
     def frame(self, j: int) -> Shown:
         """Picture [H,W,3] and confidence [H,W] of frame j, 0 < j < n."""
-        if not self.whip or self.twist.reach(self.size[0]) * (self._way(j + 0.5) - self._way(j - 0.5)) < 0.01:
+        if not self.course.whip or self.twist.reach(self.size[0]) * (self._way(j + 0.5) - self._way(j - 0.5)) < 0.01:
             return self._at(j)
         return _exposed([self._at(j + part) for part in SHUTTER])
 
     def _at(self, j: float) -> Shown:
         s = self._way(j)
         sway = self._sway(j).matrix()
-        if self.solved is None:
+        if self.course.solved is None:
             return self._travelled(s, sway)
-        return self._matched(self.solved, s, sway)
+        return self._matched(self.course.solved, s, sway)
 
     def _travelled(self, s: float, sway: Matrix) -> Shown:
         onto_a = sway @ self.twist.partly(s)
@@ -119,7 +78,7 @@ class Between:
             shown, inside = picture.view(onto)
             return shown, certainty(inside, onto, self.size)
         (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
-        narrow, wide = travel.shares(self.route, s, sway, self.size)
+        narrow, wide = travel.shares(self.course.route, s, sway, self.size)
         sure_a, sure_b = certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size)
         seam = 1 - 2.4 * narrow * (1 - narrow)
         sure = (sure_a * (1 - narrow) + sure_b * narrow) * seam
@@ -230,16 +189,6 @@ def _exposed(parts: Sequence[Shown]) -> Shown:
     shown = np.stack([part[0] for part in parts]).mean(0, dtype=np.float32)
     sure = np.stack([part[1] for part in parts]).mean(0, dtype=np.float32)
     return to_bytes(np.asarray(shown)), np.asarray(sure)
-
-
-def lean(inward: Twist | None, outward: Twist | None, size: Size, fps: int) -> complex | None:
-    """The way of the content that neighbouring clips already have, None if they hardly move sideways."""
-    slide = sum((speed.slide for speed in (inward, outward) if speed is not None), 0j)
-    if abs(slide) * fps < 0.1 * size[0]:
-        return None
-    if abs(slide.real) >= abs(slide.imag):
-        return complex(math.copysign(1, slide.real))
-    return 1j * math.copysign(1, slide.imag)
 
 
 def _accord(a: Frame, b: Frame, share: Field) -> Field:

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.generator.previz.camera import solve
-from dreamontage.generator.previz.gaps import Between, Beyond, clip_speed, lean
+from dreamontage.generator.previz.course import Course, clip_speed, ends, hand_over_span
+from dreamontage.generator.previz.gaps import Between, Beyond
 from dreamontage.generator.previz.moves import PrevizBeat
 from dreamontage.generator.previz.sky import sky
-from dreamontage.generator.previz.travel import route
 from dreamontage.generator.previz.twist import Twist
 from dreamontage.schemas.montage import Camera
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same inputs would no longer give the same frames."""
-KEPT_GAPS = 4
+KEPT_GAPS, KEPT_COURSES = 4, 6
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,9 @@ class PrevizAnchor:
 class Previz:
     """Previz of one shot of `frames` frames at size (width, height).
 
-    Anchors' own frames come back bit for bit. Everything else is a pure function of the neighbouring anchors and beats,
-    so windows may be cut anywhere; solved gaps are cached, no more than a few at a time.
+    Anchors' own frames come back bit for bit. Everything else is a pure function of the anchors and beats nearby (at a
+    still the gaps on both sides agree on one speed), so windows may be cut anywhere; solved gaps are cached, no more
+    than a few at a time.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Previz:
         self.frames, self.size, self.fps = frames, size, fps
         self._starts = [anchor.frame for anchor in self.anchors]
         self._gaps: OrderedDict[int, Between | Beyond] = OrderedDict()
+        self._courses: OrderedDict[int, Course] = OrderedDict()
 
     def window(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Frames [start, stop) as [n,H,W,3] and the confidence [n,H,W] 0..1 that an anchor stands behind them."""
@@ -114,12 +115,34 @@ class Previz:
             carry = clip_speed(first.frames, end=False) or self._onward(0)
             return Beyond(first.frames[0], first.frame, self.beats, carry, self.fps, before=True)
         anchor = self.anchors[index]
-        if index + 1 < len(self.anchors):
-            ahead = self.anchors[index + 1]
-            camera = self._camera(anchor.last, ahead.frame)
-            return Between(anchor.frames, ahead.frames, ahead.frame - anchor.last, camera, self.fps)
-        carry = clip_speed(anchor.frames, end=True) or self._onward(index - 1)
-        return Beyond(anchor.frames[-1], anchor.last, self.beats, carry, self.fps)
+        if index + 1 == len(self.anchors):
+            carry = clip_speed(anchor.frames, end=True) or self._onward(index - 1)
+            return Beyond(anchor.frames[-1], anchor.last, self.beats, carry, self.fps)
+        course = self._course(index)
+        before = self._course(index - 1) if self._passes(index) else None
+        after = self._course(index + 1) if self._passes(index + 1) else None
+        at_ends = ends(course, before, after, self._outermost(index), self._outermost(index + 1))
+        return Between(anchor.frames[-1], self.anchors[index + 1].frames[0], course, at_ends)
+
+    def _course(self, index: int) -> Course:
+        """The way of the gap between anchors `index` and `index` + 1, from the cache or solved now."""
+        if index in self._courses:
+            self._courses.move_to_end(index)
+            return self._courses[index]
+        a, b = self.anchors[index], self.anchors[index + 1]
+        course = Course(a.frames, b.frames, b.frame - a.last, self._beat(a.last, b.frame), self.fps)
+        self._courses[index] = course
+        if len(self._courses) > KEPT_COURSES:
+            self._courses.popitem(last=False)
+        return course
+
+    def _passes(self, index: int) -> bool:
+        """Is this anchor a still between two gaps, which the camera passes?"""
+        return 0 < index < len(self.anchors) - 1 and len(self.anchors[index].frames) == 1
+
+    def _outermost(self, index: int) -> bool:
+        """Is this anchor a still that begins or ends what is pinned?"""
+        return index in (0, len(self.anchors) - 1) and len(self.anchors[index].frames) == 1
 
     def _onward(self, index: int) -> Twist | None:
         """Speed per frame in which the gap after anchor `index` goes on beyond the first or last still.
@@ -129,18 +152,15 @@ class Previz:
         """
         if not 0 <= index < len(self.anchors) - 1:
             return None
-        a, b = self.anchors[index], self.anchors[index + 1]
-        found = solve(a.frames[-1], b.frames[0])
-        going = lean(clip_speed(a.frames, end=True), clip_speed(b.frames, end=False), self.size, self.fps)
-        twist = found.twist if found else route(self._camera(a.last, b.frame), self.size, going).twist
+        twist = self._course(index).twist
         way = twist * (1 / (2 * self.fps))
         return way * min(1.0, 0.1 / max(twist.reach(self.size[0]), 1e-6))
 
-    def _camera(self, start: int, stop: int) -> Camera | None:
-        """The move of the beat that holds most of the frames between start and stop."""
-        shares = [(min(b.end, stop) - max(b.start, start), b.camera) for b in self.beats if b.camera is not None]
-        best = max(shares, key=lambda share: share[0], default=(0, None))
-        return best[1] if best[0] > 0 else None
+    def _beat(self, start: int, stop: int) -> PrevizBeat | None:
+        """The beat with a move that holds most of the frames between start and stop."""
+        shares = [(min(b.end, stop) - max(b.start, start), b) for b in self.beats if b.camera is not None]
+        best = max(shares, key=lambda share: share[0], default=None)
+        return best[1] if best is not None and best[0] > 0 else None
 
     def _place(self, index: int, start: int) -> dict[str, Any]:
         anchor = self.anchors[index]
@@ -148,11 +168,11 @@ class Previz:
 
     def _describe(self, index: int, start: int, stop: int) -> dict[str, Any]:
         if index >= 0 and index + 1 < len(self.anchors):
-            camera = self._camera(self.anchors[index].last, self.anchors[index + 1].frame)
-            return {
+            gap = {
                 "kind": "between", "from": self._place(index, start), "to": self._place(index + 1, start),
-                "camera": _plain(camera),
+                "camera": self._move(index),
             }
+            return gap | self._beside(index, start, max(start, self.anchors[index].last + 1), stop)
         if not self.anchors:
             return {"kind": "none", "frame": -start, "moves": self._moves(0, stop, start)}
         if index < 0:
@@ -168,7 +188,29 @@ class Previz:
         if not 0 <= index < len(self.anchors) - 1 or len(self.anchors[outer].frames) > 1:
             return None
         a, b = self.anchors[index], self.anchors[index + 1]
-        return {"from": a.key, "to": b.key, "camera": _plain(self._camera(a.last, b.frame))}
+        return {"from": a.key, "to": b.key, "camera": self._move(index)}
+
+    def _move(self, index: int) -> dict[str, Any] | None:
+        beat = self._beat(self.anchors[index].last, self.anchors[index + 1].frame)
+        return None if beat is None else _plain(beat.camera)
+
+    def _beside(self, index: int, start: int, low: int, high: int) -> dict[str, Any]:
+        """The gaps beside a gap, where they reach its frames [low, high): what its stills are passed with."""
+        first, last = self.anchors[index].last, self.anchors[index + 1].frame
+        span = hand_over_span(last - first, self.fps)
+        at_start, at_end = low - first <= span, last - (high - 1) <= span
+        found: dict[str, Any] = {}
+        # A change of beat parts two gaps.
+        if self._passes(index) and at_start:
+            found["before"] = self._place(index - 1, start) if self._one_beat(index) else None
+        if self._passes(index + 1) and at_end:
+            found["after"] = self._place(index + 2, start) if self._one_beat(index + 1) else None
+        return found
+
+    def _one_beat(self, index: int) -> bool:
+        """Do the gaps on both sides of an anchor take their move from one beat, or both from none?"""
+        before, at, after = self.anchors[index - 1], self.anchors[index], self.anchors[index + 1]
+        return self._beat(before.last, at.frame) is self._beat(at.last, after.frame)
 
     def _moves(self, low: int, high: int, start: int) -> list[dict[str, Any]]:
         return [

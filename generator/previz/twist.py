@@ -34,6 +34,11 @@ class Twist:
         """Typical way of a pixel under the whole motion, in view widths of `width` pixels."""
         return abs(self.slide) / width + abs(self.spin) / 4
 
+    def dot(self, other: Twist, width: float) -> float:
+        """Inner product in which both parts count by how far they move a pixel; squared view widths."""
+        slides, spins = self.slide * other.slide.conjugate(), self.spin * other.spin.conjugate()
+        return slides.real / width**2 + spins.real / 16
+
     def matrix(self) -> Matrix:
         """3x3 matrix of the whole motion in centred pixels."""
         return _matrix(*self._map())
