@@ -45,7 +45,7 @@ def ssim(picture: Frames, truth: Frames) -> float:
 
     Forgives a change of brightness; a shift by a few pixels costs it more than a viewer would say.
     """
-    value = structural_similarity(
+    value = structural_similarity(  # type: ignore[no-untyped-call]
         picture, truth, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return float(value)

@@ -33,15 +33,16 @@ def interpolated(pinned: Mapping[int, Frames], frames: int, rife: Rife) -> Frame
 
 def between_neighbours(pinned: Mapping[int, Frames], frames: int, mix: Mix) -> Frames:
     """Fill every gap with mix(picture before, picture after, share of the way 0..1)."""
-    places = sorted(pinned)
-    result = []
-    for frame in range(frames):
-        before = max((p for p in places if p <= frame), default=places[0])
-        after = min((p for p in places if p >= frame), default=places[-1])
-        inside = after > before
-        result.append(mix(pinned[before], pinned[after], (frame - before) / (after - before)) if inside else
-                      pinned[before])  # fmt: skip
-    return np.stack(result)
+    return np.stack([picture_at(pinned, frame, mix) for frame in range(frames)])
+
+
+def picture_at(pinned: Mapping[int, Frames], frame: int, mix: Mix) -> Frames:
+    """One picture [H,W,3] of that."""
+    before = max((place for place in pinned if place <= frame), default=min(pinned))
+    after = min((place for place in pinned if place >= frame), default=max(pinned))
+    if after <= before:
+        return pinned[before]
+    return mix(pinned[before], pinned[after], (frame - before) / (after - before))
 
 
 def _faded(first: Frames, second: Frames, share: float) -> Frames:

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def chain(pipeline: Any, pictures: Sequence[Frames], slots: int, steps: int) -> 
         prompt = pipeline.prompt_tokens([[]])
     height, width = pictures[0].shape[:2]
     shown: list[Frames] = []
-    for first, last in zip(pictures, pictures[1:], strict=False):
+    for first, last in pairwise(pictures):
         made = wan(
             image=Image.fromarray(first), last_image=Image.fromarray(last), prompt_embeds=prompt, height=height,
             width=width, num_frames=frames_of_slots(slots), num_inference_steps=steps, guidance_scale=1.0,

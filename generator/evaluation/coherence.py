@@ -56,7 +56,8 @@ def features(frames: Frames) -> NDArray[np.float32]:
     """Pooled features of length one, [F,1280]; the whole frame is squeezed to a square of 224."""
     square = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in frames])
     pictures = (torch.from_numpy(square).permute(0, 3, 1, 2).float() - 127) / 128
-    pooled = [network()(batch.contiguous(memory_format=torch.channels_last)) for batch in pictures.split(BATCH)]
+    batches = [pictures[at : at + BATCH] for at in range(0, len(pictures), BATCH)]
+    pooled = [network()(batch.contiguous(memory_format=torch.channels_last)) for batch in batches]
     return np.asarray(F.normalize(torch.cat(pooled)).numpy(), np.float32)
 
 
@@ -115,7 +116,7 @@ class _Block(nn.Module):
         if self._expand_conv is not None and self._bn0 is not None:
             y = F.relu6(self._bn0(self._expand_conv(y)))
         y = F.relu6(self._bn1(_padded(self._depthwise_conv, y)))
-        y = self._bn2(self._project_conv(y))
+        y = torch.as_tensor(self._bn2(self._project_conv(y)))
         return x + y if self._adds else y
 
 

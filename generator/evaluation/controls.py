@@ -15,12 +15,12 @@ from dreamontage.generator.training.data.camera import eased, render_views, simi
 from dreamontage.generator.training.data.pictures import Picture
 
 FPS = 24
-FRAMES = 49
-PINNED = (0, 24, 48)
+FRAMES = 33
+PINNED = (0, 16, 32)
 LATE = 4
-CUT_AT = 30
-FLASH_AT = 14
-FROZEN = range(28, 40)
+CUT_AT = 22
+FLASH_AT = 10
+FROZEN = range(20, FRAMES)
 """Frames that all show the first of them."""
 FLASH_LEVELS = 60
 GAMMA = 1.5
@@ -30,7 +30,7 @@ SIZE = (256, 144)
 
 @dataclass(frozen=True)
 class Way:
-    """A camera's way over a picture, in the content's own motion over two seconds: shift right and down in view
+    """A camera's way over a picture, in the content's own motion from first to last frame: shift right and down in view
     widths, log zoom, clockwise roll in radians."""
 
     right: float = 0.0
@@ -39,7 +39,7 @@ class Way:
     roll: float = 0.0
 
 
-DEFAULT_WAY = Way(right=-0.5, down=0.1, log_zoom=0.25, roll=0.1)
+DEFAULT_WAY = Way(right=-0.33, down=0.07, log_zoom=0.17, roll=0.07)
 
 
 def travel(picture: Picture, way: Way = DEFAULT_WAY, frames: int = FRAMES, late: int = 0) -> Frames:
@@ -59,9 +59,9 @@ def travel(picture: Picture, way: Way = DEFAULT_WAY, frames: int = FRAMES, late:
 
 
 def controls(picture: Picture, other: Picture) -> dict[str, Frames]:
-    """The truth and its six corruptions by name, [49,144,256,3] each, at 24 fps.
+    """The truth and its six corruptions by name, [33,144,256,3] each, at 24 fps.
 
-    `other` is what the hard cut shows from frame 30 on.
+    `other` is what the hard cut shows from frame 22 on.
     """
     truth = travel(picture)
     cut, frozen, flash = truth.copy(), truth.copy(), truth.copy()

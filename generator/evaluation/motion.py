@@ -19,15 +19,20 @@ AGREE = (0.5, 0.01)
 with their .01)."""
 MIN_FOLLOWED = 0.25
 """Share of the picture that must be followed; below it a pair counts as two different pictures."""
-FLICKER_GRID = (4, 4)
+SOFTEN = 1.5
+"""Blur in pixels before pictures are compared, so that resampling of fine detail is no error (on photographs it would
+be larger than what a cross-fade leaves)."""
+LIGHT_GRID = (4, 4)
 STRIDE = 8
+"""Pixels between the points that the camera is fitted to."""
 
 
 @dataclass(frozen=True)
 class Followed:
     """One row for each pair of neighbours, F - 1 in all.
 
-    error: mean absolute RGB difference after warping, 0..1. share: of the picture that could be followed, 0..1.
+    error: mean absolute difference of the softened RGB pictures after warping, 0..1. share: how much of the picture
+    could be followed, 0..1.
     light: signed change of luma along the motion in 4 x 4 blocks [F-1,16], 0..255; 0 where nothing could be followed.
     camera: [F-1,4], the content's shift right and down in view widths, log zoom and clockwise roll in radians.
     """
@@ -63,12 +68,14 @@ def follow(frames: Frames) -> Followed:
     meter = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     small = [_shrink(frame) for frame in frames]
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in small]
+    soft = [np.asarray(cv2.GaussianBlur(frame, (0, 0), SOFTEN), np.uint8) for frame in small]
     grid = np.indices(grey[0].shape).astype(np.float32)[::-1]
+    still = np.zeros((*grey[0].shape, 2), np.float32)
     rows = []
     for at in range(len(small) - 1):
-        there = meter.calc(grey[at], grey[at + 1], None)
-        back = meter.calc(grey[at + 1], grey[at], None)
-        rows.append(_pair(small[at], small[at + 1], there, back, grid))
+        there = np.asarray(meter.calc(grey[at], grey[at + 1], still.copy()), np.float32)
+        back = np.asarray(meter.calc(grey[at + 1], grey[at], still.copy()), np.float32)
+        rows.append(_pair(soft[at], soft[at + 1], there, back, grid))
     error, share, light, camera = (np.array(column, np.float64) for column in zip(*rows, strict=True))
     return Followed(error, share, light, camera)
 
@@ -77,8 +84,8 @@ def warp_error(followed: Followed) -> WarpError:
     """Mean absolute difference of neighbours after following the motion, 0..1; lower is better (Lai et al. 2018).
 
     A pair of which less than a quarter can be followed counts with all its difference. Fails for shots that show
-    nothing: frozen, blurred or slowly faded pictures have a lower error than a sharp moving truth, so read it beside
-    motion and sharpness.
+    little: frozen or blurred pictures have a lower error than a sharp moving truth, so read it beside motion and
+    sharpness.
     """
     error = followed.error
     return WarpError(float(error.mean()), float(error.max()), float(followed.share.mean()))
@@ -128,8 +135,8 @@ def _pair(
     moved = np.asarray(cv2.remap(second, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
     error = float(cv2.absdiff(first, moved).mean(2)[kept].mean() / 255)
     change = cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY).astype(np.float32) - cv2.cvtColor(first, cv2.COLOR_RGB2GRAY)
-    weight = cv2.resize(kept.astype(np.float32), FLICKER_GRID, interpolation=cv2.INTER_AREA)
-    light = cv2.resize(np.where(kept, change, np.float32(0)), FLICKER_GRID, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(kept.astype(np.float32), LIGHT_GRID, interpolation=cv2.INTER_AREA)
+    light = cv2.resize(np.where(kept, change, np.float32(0)), LIGHT_GRID, interpolation=cv2.INTER_AREA)
     blocks = np.where(weight > MIN_FOLLOWED, light / np.maximum(weight, MIN_FOLLOWED), 0)
     return error, share, blocks.ravel(), _camera(grid, there, kept)
 

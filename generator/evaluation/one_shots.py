@@ -58,7 +58,7 @@ class OneShot:
 class Wanted:
     """A one-shot to make: kind, what it shows (a photograph or a film), frames from each anchor's end to the next.
 
-    `clips`: the outer two anchors are clips; `start`: where in a film it begins. Films are cut-free where they are used.
+    `clips`: the outer two anchors are clips; `start`: where in a film it begins. Films are used where they have no cut.
     """
 
     kind: str
@@ -157,7 +157,7 @@ def travel(rng: np.random.Generator, picture: Picture, frames: int, size: tuple[
     view = scale * np.exp(abs(zoom)) * np.array([width, height])
     room = np.maximum(0, (extent - view) / 2 - abs(reach))
     middle = extent / 2 + rng.uniform(-1, 1, 2) * room
-    views = [similarity(height, width, middle + (x, y), scale * float(np.exp(z)), float(r)) for x, y, z, r in course]
+    views = [similarity(height, width, middle + row[:2], scale * float(np.exp(row[2])), float(row[3])) for row in course]
     return render_views(picture, np.stack(views), height, width)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from dreamontage.generator.conditioning import ClipCondition, Condition, StillCondition, assemble
 from dreamontage.generator.decoding import StreamingDecoder, carry_over, encode_slots, to_pixels, to_tensor
 from dreamontage.generator.evaluation.metrics import Frames
+from dreamontage.generator.evaluation.variants import decoded
 from dreamontage.generator.fingerprint import decide
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
@@ -57,7 +59,7 @@ class Takes:
         """First frame of every segment but the first, and its kind: pinned, carried, or held (the one before ends in
         slots that an earlier take gave)."""
         found = []
-        for before, after in zip(self.rendered, self.rendered[1:], strict=False):
+        for before, after in pairwise(self.rendered):
             segment = after.decision.segment
             kind = "held" if before.held is not None and not before.reused else segment.seam
             found.append((frames_of_span(segment.start, segment.start + 1).start, kind))
@@ -154,16 +156,14 @@ def whole(parts: Iterable[Piece]) -> Piece:
 
 def through_autoencoder(pipeline: Any, frames: Frames) -> Frames:
     """D(E(frames)), decoded as a stream."""
-    latents = encode_slots(pipeline.vae, to_tensor(frames), first=True)
-    return to_pixels(torch.cat(list(StreamingDecoder(pipeline.vae).slots(latents))))
+    return decoded(pipeline.vae, encode_slots(pipeline.vae, to_tensor(frames), first=True))
 
 
 def plain(pipeline: Any, staged: Staged, settings: RenderSettings) -> Frames:
     """The paper's mode: guide off, the conditions re-encoded each by itself, the model's own pixels."""
-    off = RenderSettings(guide="off", steps=PLAIN_STEPS).over(settings)
-    off = off.model_copy(update={"guide": "off", "steps": PLAIN_STEPS})
+    off = settings.model_copy(update={"guide": "off", "steps": PLAIN_STEPS, "t0": None})
     takes = render_takes(pipeline, staged, off)
-    return to_pixels(torch.cat(list(StreamingDecoder(pipeline.vae).slots(torch.cat(list(chunks_of(staged, takes)), 1)))))
+    return decoded(pipeline.vae, torch.cat(list(chunks_of(staged, takes)), 1))
 
 
 def plain_naive(pipeline: Any, staged: Staged, truth: Frames) -> Frames:
@@ -185,7 +185,7 @@ def plain_naive(pipeline: Any, staged: Staged, truth: Frames) -> Frames:
     generator = torch.Generator().manual_seed(segment.seed)
     window = assemble(sliced, latents.shape[1], *latents.shape[2:], generator=generator)
     result = sample(pipeline, window, [], [], Sampling(PLAIN_STEPS), generator)
-    return to_pixels(torch.cat(list(StreamingDecoder(pipeline.vae).slots(result.latents))))
+    return decoded(pipeline.vae, result.latents)
 
 
 

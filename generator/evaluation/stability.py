@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,7 +69,7 @@ def colour_drift(frames: Frames, reference: Frames) -> float:
 
 def _colours(frames: Frames) -> Floats:
     """Means and deviations of the channels: [F,2,3]."""
-    return np.array([[frame.mean((0, 1)), frame.std((0, 1))] for frame in frames], np.float64)
+    return np.array([cv2.meanStdDev(frame) for frame in frames], np.float64)[..., 0]
 
 
 def _running_median(values: Floats) -> Floats:
