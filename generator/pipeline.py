@@ -14,10 +14,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
@@ -80,14 +81,16 @@ class DreaMontageOutput(BaseOutput):
                 writer.write((pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))[None])
 
 
-class DreaMontagePipeline(DiffusionPipeline):
+class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
     """One continuous shot through pictures and clips pinned in time.
 
     Components: an autoencoder with `AutoencoderKLWan`'s interface and `decode_slot`, a Wan-layout transformer, timed
     prompt tokens and a flow-matching scheduler. `card` holds the model's own numbers (window, overlap, defaults).
+    `load_lora_weights` and its kin work as on diffusers' Wan pipelines (needs peft).
     """
 
     model_cpu_offload_seq = "prompt_tokens->transformer->vae"  # type: ignore[assignment]
+    _lora_loadable_modules: ClassVar = ["transformer"]
 
     def __init__(
         self,

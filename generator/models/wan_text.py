@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from dreamontage.generator.models.vocabulary import TimedWord
+from dreamontage.generator.models.vocabulary import TimedWord, timed_words
 from dreamontage.generator.timeline import STRIDE
+from dreamontage.schemas.montage import Camera
 
 TEXT_TOKENS = 512
 """Wan's transformers expect exactly this many text tokens, zeros after the text's own."""
@@ -28,6 +29,29 @@ def spoken(words: Sequence[TimedWord], fps: int) -> str:
     return " ".join(parts)
 
 
+class Said(Protocol):
+    """Words and a typed move that hold from `start` to `stop`, in slots of the window."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def stop(self) -> float: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def camera(self) -> Camera | None: ...
+
+
+def phrases(beats: Iterable[Said]) -> tuple[TimedWord, ...]:
+    """Beats as timed phrases, their free text kept whole: "a gate opens, dolly in"."""
+    said = []
+    for beat in beats:
+        moves = " ".join(word.word for word in timed_words("", beat.camera, beat.start, beat.stop))
+        if text := ", ".join(part for part in (beat.prompt.strip(), moves) if part):
+            said.append(TimedWord(text, beat.start, beat.stop))
+    return tuple(said)
+
+
 class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Timed words -> text embeddings [B,512,text_dim] in float32; zeros where there is no text encoder.
 
@@ -40,6 +64,7 @@ class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.null = nn.Parameter(torch.zeros(text_dim), requires_grad=False)
         self.tokenizer: Any = None
         self.text_encoder: Any = None
+        self.reads_text = False
         self._known: dict[str, Tensor] = {}
 
     @classmethod
@@ -51,7 +76,7 @@ class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
             prompts.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
             encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.bfloat16)
-            prompts.text_encoder = encoder.eval().requires_grad_(False)
+            prompts.text_encoder, prompts.reads_text = encoder.requires_grad_(False), True
         moved: WanPrompts = prompts.to(device)
         return moved
 
@@ -65,11 +90,11 @@ class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def _embedded(self, text: str) -> Tensor:
         """[m,text_dim], one row a token."""
         if text not in self._known:
-            if self.text_encoder is None:
+            if not self.reads_text:
                 rows = self.null.new_zeros(0, self.config["text_dim"])
             else:
                 tokens = self.tokenizer(text, max_length=TEXT_TOKENS, truncation=True, return_tensors="pt")
-                rows = self.text_encoder(tokens.input_ids.to(self.null.device)).last_hidden_state[0]
+                rows = self.text_encoder.eval()(tokens.input_ids.to(self.null.device)).last_hidden_state[0]
             self._known[text] = rows.float().cpu()
         return self._known[text]
 

@@ -17,7 +17,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import normalise
-from dreamontage.generator.models.transformer import IN_CHANNELS, LATENT_CHANNELS
+from dreamontage.generator.models.transformer import IN_CHANNELS, LATENT_CHANNELS, PiecewiseAttention
 from dreamontage.generator.numbers import number_type
 from dreamontage.schemas.errors import InvalidInput
 
@@ -132,6 +132,7 @@ def load_transformer(facts: WanFacts, device: torch.device, bf16: bool = True) -
     model = WanBackbone.from_pretrained(
         facts.folder / "transformer", torch_dtype=torch.bfloat16 if fast else torch.float32
     )
+    model.set_attn_processor(PiecewiseAttention())  # type: ignore[no-untyped-call]
     loaded: WanBackbone = model.requires_grad_(False).to(device)
     return loaded
 
@@ -147,7 +148,7 @@ def load_vae(facts: WanFacts, device: torch.device) -> AutoencoderKLWan:
 def posterior(vae: AutoencoderKLWan, video: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log-variance [16,1+m,h,w] of the normalised latents of float [3,1+4m,H,W] in -1..1, encoded alone."""
     found = vae.encode(video[None].to(vae.device, torch.float32)).latent_dist
-    scale = found.mean.new_tensor(vae.config.latents_std).log().view(-1, 1, 1, 1)
+    scale = found.mean.new_tensor(vae.config["latents_std"]).log().view(-1, 1, 1, 1)
     return normalise(vae, found.mean[0]), found.logvar[0] - 2 * scale
 
 
