@@ -19,7 +19,8 @@ from dreamontage.schemas.errors import RenderFailed
 
 BT709 = 1
 LIMITED_RANGE = 1
-ENCODER = {"crf": "14", "preset": "medium", "x264-params": "cpu-independent=1"}
+CRF = 14
+ENCODER = {"preset": "medium", "x264-params": "cpu-independent=1"}
 """Without cpu-independent about one write in a hundred differed in a B-frame, and every CPU wrote its own bytes."""
 ENCODER_THREADS = 1
 """Fixed, because x264's decisions depend on it."""
@@ -33,11 +34,11 @@ class VideoWriter:
     >>> with VideoWriter(path, size=(512, 288), fps=24) as writer:
     ...     writer.write(frames)  # uint8 [n,H,W,3] RGB, any n
 
-    Width and height are even. Raises StudioFull if the disk has no room.
+    Width and height are even; `crf` is x264's quality, lower is better. Raises StudioFull if the disk has no room.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: int) -> None:
-        self.path, self.size, self.fps = path, size, fps
+    def __init__(self, path: Path, size: tuple[int, int], fps: int, crf: int = CRF) -> None:
+        self.path, self.size, self.fps, self.crf = path, size, fps, crf
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -61,7 +62,7 @@ class VideoWriter:
         codec.color_primaries = codec.color_trc = codec.colorspace = BT709
         codec.color_range = LIMITED_RANGE
         codec.flags |= Flags.bitexact
-        codec.options = ENCODER
+        codec.options = ENCODER | {"crf": str(self.crf)}
         self._container.start_encoding()
         self._filter = BitStreamFilterContext(WITHOUT_USER_DATA, in_stream=self._stream)
 

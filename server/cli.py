@@ -136,6 +136,14 @@ def evaluate(context: typer.Context) -> None:
     _hand_over(evaluation, "dreamontage evaluate", context.args)
 
 
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def data(context: typer.Context) -> None:
+    """Build sets of training clips. See `dreamontage data --help`."""
+    from dreamontage.generator.training.data_cli import app as training_data
+
+    _hand_over(training_data, "dreamontage data", context.args)
+
+
 def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
     command(args=arguments, prog_name=name)
 
