@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class DreaMontageOutput(BaseOutput):
                 writer.write((pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))[None])
 
 
-class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
     """One continuous shot through pictures and clips pinned in time.
 
     Components: an autoencoder with `AutoencoderKLWan`'s interface and `decode_slot`, a Wan-layout transformer, timed
@@ -90,7 +90,6 @@ class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignor
     """
 
     model_cpu_offload_seq = "prompt_tokens->transformer->vae"  # type: ignore[assignment]
-    _lora_loadable_modules: ClassVar = ["transformer"]
 
     def __init__(
         self,
