@@ -294,3 +294,29 @@ def test_the_first_of_two_experts_is_trained_on_its_own_times(tmp_path: Path) ->
     assert recipe.above == 0.9 and "follow" not in dict(recipe.modes)
     times = late_times(200, torch.Generator().manual_seed(0), recipe.shift, recipe.above)
     assert times.min() >= 0.9 and times.max() <= 1
+
+
+def test_wans_autoencoder_decodes_slot_by_slot_what_it_decodes_at_once(base: Path) -> None:
+    vae = load_vae(read_facts(base), CPU)
+    latents = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, state, pieces = vae.decode(latents).sample, None, []
+        for slot in range(3):
+            frames, state = vae.decode_slot(latents[:, :, slot : slot + 1], state)
+            pieces.append(frames)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(vae.decode(latents).sample, whole)
+    assert torch.equal(torch.cat(pieces, dim=2), whole)
+
+
+def test_the_command_tunes_an_adapter_and_says_what_is_missing(base: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from dreamontage.generator.training.cli import app
+
+    call = ["adapt", "--out", str(tmp_path / "run"), "--steps", "1", "--shots", "3", "--size", "32x32", "--rank", "2"]
+    done = CliRunner().invoke(app, [*call, "--base", str(base)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / "model" / "pytorch_lora_weights.safetensors").is_file()
+    with pytest.raises(InvalidInput, match=r"transformer/config.json is missing"):
+        CliRunner().invoke(app, [*call, "--base", str(tmp_path)], catch_exceptions=False)

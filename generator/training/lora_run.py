@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,9 @@ from dreamontage.generator.decoding import to_pixels
 from dreamontage.generator.models.wan_text import phrases
 from dreamontage.generator.numbers import computing
 from dreamontage.generator.sampling import Sampling, sample
-from dreamontage.generator.training.adapt import AdaptTraining
+from dreamontage.generator.training.adapt import AdaptTraining, Book
+from dreamontage.generator.training.data.batches import ClipMixture
+from dreamontage.generator.training.data.pictures import Picture
 from dreamontage.generator.training.lora import LoraAdaptTrainer, LoraOptions, LoraTrainer, lora_models
 from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import (
@@ -33,8 +37,9 @@ from dreamontage.generator.training.samples import (
     note_of,
     write_sample,
 )
-from dreamontage.generator.training.shots import load_shot
+from dreamontage.generator.training.shots import draw_shots, load_shot
 from dreamontage.generator.training.wan import WanFacts, grey, load_vae, posterior, read_facts
+from dreamontage.schemas.errors import InvalidInput
 
 STRIPS = 2
 """Shots at the start that are kept out of training and drawn as strips on the way."""
@@ -107,15 +112,18 @@ def train_lora(
     base: Path,
     out: Path,
     shots: Sequence[Path],
-    title: str = "adaptive tuning (LoRA)",
     adapter: Path | None = None,
+    title: str = "adaptive tuning (LoRA)",
+    strips: int = STRIPS,
+    book: Callable[[Sequence[Sample]], Book] | None = None,
     resume: bool = False,
     report: Report = lambda *_: None,
 ) -> Path:
     """Tune an adapter of `base` on drawn shots; returns its folder, out/model with pytorch_lora_weights.safetensors.
 
-    Writes latents/ and what every run leaves (running.run) into `out`. `adapter`: a published one to begin at. Of the
-    base only one network at a time is in memory: autoencoder, then text encoder, then transformer.
+    Writes latents/ and what every run leaves (running.run) into `out`. `adapter`: a published one to begin at. `book`
+    draws the batches; the first `strips` shots are kept out of them. Of the base only one network at a time is in
+    memory: autoencoder, then text encoder, then transformer.
     Raises InvalidInput for a folder that is no Wan-layout base and for an adapter that does not fit.
     """
     facts = read_facts(base)
@@ -127,14 +135,15 @@ def train_lora(
     samples = load_wan_samples(encoded)
     words = [one.words for one in samples]
     models = lora_models(facts, options, words, accelerator.device, config.seed, config.bf16)
-    trainer = LoraAdaptTrainer(lora_recipe(config, facts), samples[STRIPS:], models=models)
+    recipe, kept = lora_recipe(config, facts), samples[strips:]
+    trainer = LoraAdaptTrainer(recipe, kept, models=models, book=book(kept) if book else None)
     if adapter is not None:
         trainer.warm_start(adapter)
 
-    def strips(path: Path) -> None:
-        write_wan_strips(path, trainer, samples[:STRIPS], facts)
+    def draw_strips(path: Path) -> None:
+        write_wan_strips(path, trainer, samples[:strips], facts)
 
-    return run(trainer, out, title, strips, resume, report)
+    return run(trainer, out, title, draw_strips, resume, report)
 
 
 @torch.no_grad()
@@ -161,3 +170,36 @@ def write_wan_strips(path: Path, trainer: LoraTrainer, samples: Iterable[Sample]
             picks = np.linspace(0, len(frames) - 1, 8).round().astype(int)
             rows.append(np.concatenate([cv2.resize(frames[i], (160, 96)) for i in picks], axis=1))
     cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+
+
+def train_lora_adapt(
+    config: AdaptTraining,
+    options: LoraOptions,
+    base: Path,
+    out: Path,
+    pictures: Sequence[Picture],
+    shots: int,
+    large: int,
+    size: tuple[int, int] | None = None,
+    adapter: Path | None = None,
+    resume: bool = False,
+    report: Report = lambda *_: None,
+) -> Path:
+    """Adaptive tuning of an adapter, on the shots that nano's is tuned on (`train_adapt`), at `size` if it is given."""
+    for remark in read_facts(base).remarks():
+        logging.getLogger(__name__).warning(remark)
+    mixture = ClipMixture(list(pictures), config.seed)
+    with Accelerator(mixed_precision="no").main_process_first():
+        drawn = draw_shots(
+            out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""), size=size
+        )
+    return train_lora(config, options, base, out, drawn, adapter, resume=resume, report=report)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "480x272" as (480, 272). Raises InvalidInput: both sides are multiples of 16 on Wan's grid."""
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    width, height = (int(side) for side in found.groups()) if found else (0, 0)
+    if not width or width % 16 or height % 16 or not height:
+        raise InvalidInput(f"{text!r} is no size", field="size", allowed="WIDTHxHEIGHT, multiples of 16, as 480x272")
+    return width, height

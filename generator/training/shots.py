@@ -315,16 +315,17 @@ def draw_shots(
     seed: int = 0,
     report: Callable[[int], None] = lambda _: None,
     store: ClipStore | None = None,
+    size: tuple[int, int] | None = None,
 ) -> list[Path]:
     """Draw shots 0..count-1 into `folder`, the last `large` of them at draft size; those that exist are kept.
 
-    With a `store` about a quarter are windows of its clips.
+    With a `store` about a quarter are windows of its clips. `size` (width, height): one size for all instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:06d}.npz" for index in range(count)]
     stored = (store, store.rows()) if store is not None else None
     for index, path in enumerate(paths):
-        sizes = LARGE_SIZES if index >= count - large else SMALL_SIZES
+        sizes = (size,) if size else LARGE_SIZES if index >= count - large else SMALL_SIZES
         if not path.exists():
             save_shot(draw_shot(seed, index, mixture, sizes[index % len(sizes)], stored=stored), path)
         report(index + 1)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import normalise
 from dreamontage.generator.models.transformer import IN_CHANNELS, LATENT_CHANNELS, PiecewiseAttention
+from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 from dreamontage.generator.numbers import number_type
 from dreamontage.schemas.errors import InvalidInput
 
@@ -137,21 +137,21 @@ def load_transformer(facts: WanFacts, device: torch.device, bf16: bool = True) -
     return loaded
 
 
-def load_vae(facts: WanFacts, device: torch.device) -> AutoencoderKLWan:
-    """The base's autoencoder in float32, frozen. In bfloat16 it leaves traces that add up on still backgrounds."""
-    model = AutoencoderKLWan.from_pretrained(facts.folder / "vae", torch_dtype=torch.float32)
-    loaded: AutoencoderKLWan = model.requires_grad_(False).eval().to(device)
+def load_vae(facts: WanFacts, device: torch.device) -> WanAutoencoder:
+    """The base's autoencoder in float32, frozen."""
+    model = WanAutoencoder.from_pretrained(facts.folder / "vae", torch_dtype=torch.float32)
+    loaded: WanAutoencoder = model.requires_grad_(False).eval().to(device)
     return loaded
 
 
 @torch.no_grad()
-def posterior(vae: AutoencoderKLWan, video: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(vae: WanAutoencoder, video: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log-variance [16,1+m,h,w] of the normalised latents of float [3,1+4m,H,W] in -1..1, encoded alone."""
-    found = vae.encode(video[None].to(vae.device, torch.float32)).latent_dist
+    found = vae.encode(video[None].to(vae.device)).latent_dist
     scale = found.mean.new_tensor(vae.config["latents_std"]).log().view(-1, 1, 1, 1)
     return normalise(vae, found.mean[0]), found.logvar[0] - 2 * scale
 
 
-def grey(vae: AutoencoderKLWan, slots: int, height: int, width: int) -> Tensor:
+def grey(vae: WanAutoencoder, slots: int, height: int, width: int) -> Tensor:
     """What an empty window [16,n,h,w] holds on Wan: the encoding of grey frames, not zeros."""
     return posterior(vae, torch.zeros(3, 4 * slots - 3, 8 * height, 8 * width))[0]
