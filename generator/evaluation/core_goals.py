@@ -47,7 +47,9 @@ def per_shot(rows: Rows, name: str, metric: str = "lpips", kinds: Sequence[str] 
     ]
 
 
-def against(rows: Rows, other: str, name: str = "final", metric: str = "lpips", kinds: Sequence[str] = ()) -> Difference:
+def against(
+    rows: Rows, other: str, name: str = "final", metric: str = "lpips", kinds: Sequence[str] = ()
+) -> Difference:
     """Paired difference of a variant and another over one-shots."""
     return paired_bootstrap(per_shot(rows, name, metric, kinds), per_shot(rows, other, metric, kinds), SEED)
 

@@ -28,12 +28,12 @@ from dreamontage.generator.evaluation.stability import colour_drift
 from dreamontage.generator.measuring.pairs import PairMeter
 from dreamontage.schemas.models import RenderSettings
 
-STILL_GAPS = (7, 14)
-"""Slots from one still to the next, drawn from this range; beyond 13 a segment would be split between them."""
+STILL_GAPS = (7, 8, 9, 10, 11, 12, 13, 18)
+"""Slots from one still to the next, drawn from these; beyond 13 a segment is split between two stills."""
 CLIP_GAPS = (5, 10)
 """Slots from the end of a clip to the next clip."""
-EVERY = 3
-"""An edit changes every third still, so that what lies between two changes stays, and is held."""
+EVERY = 5
+"""An edit changes every fifth still: its way reaches two gaps on each side, the fifth gap stays and holds its end."""
 
 
 def run_montages(pipeline: Any, extent: Extent, settings: RenderSettings, progress: Progress) -> dict[str, Any]:
@@ -75,11 +75,15 @@ def measure(
         guides.append(piece.previz)
     at = [frame for frame, _ in takes.seams]
     anchors = [anchor.frame + offset for anchor in staged.shot.plan.anchors for offset in range(anchor.frames)]
+    ends = {anchor.frame + anchor.frames for anchor in staged.shot.plan.anchors}
     delivered = seam_ratios(own.curves, at, anchors, FPS)
     previz = seam_ratios(planned.curves, at, anchors, FPS)
     for (frame, kind), fit, plan in zip(takes.seams, delivered.seams, previz.seams, strict=True):
         if kind in kinds:
-            found["seams"][kind].append({"montage": name, "frame": frame, "final": asdict(fit), "previz": asdict(plan)})
+            found["seams"][kind].append({
+                "montage": name, "frame": frame, "at_anchor": frame in ends, "final": asdict(fit),
+                "previz": asdict(plan),
+            })  # fmt: skip
     found["elsewhere"] += [asdict(fit) for fit in delivered.elsewhere]
     drift = colour_drift(np.concatenate(shown), np.concatenate(guides))
     found["drift"].append({"montage": name, "seconds": staged.shot.plan.frames / FPS, "drift": drift})
@@ -89,15 +93,16 @@ def montage_of_stills(slots: int, size: tuple[int, int]) -> Pinned:
     """Unrelated photographs at uneven times over a montage of `slots` slots."""
     rng = np.random.default_rng(51)
     pictures = list(stills(size).values())
-    pinned, slot = [], 0
+    pinned: list[tuple[Frames, int]] = []
+    slot = 0
     while slot < slots:
         pinned.append((pictures[len(pinned) % len(pictures)][None], 4 * slot))
-        slot += int(rng.integers(*STILL_GAPS))
+        slot += int(rng.choice(STILL_GAPS))
     return pinned
 
 
 def edited(pinned: Pinned, edit: int) -> Pinned:
-    """Another picture at every third anchor: the same photograph mirrored, as a user swaps one take for another."""
+    """Another picture at every fifth anchor: the same photograph mirrored, as a user swaps one take for another."""
     return [
         (np.ascontiguousarray(pictures[:, :, ::-1]) if index % EVERY == edit % EVERY else pictures, frame)
         for index, (pictures, frame) in enumerate(pinned)
@@ -107,7 +112,8 @@ def edited(pinned: Pinned, edit: int) -> Pinned:
 def montage_of_clips(slots: int, size: tuple[int, int]) -> Pinned:
     """Clips of half a second, a camera over one photograph each, at uneven times over a montage of `slots` slots."""
     rng = np.random.default_rng(52)
-    pinned, slot = [], 0
+    pinned: list[tuple[Frames, int]] = []
+    slot = 0
     while slot + CLIP_FRAMES // 4 < slots:
         picture = photograph(MVTB[len(pinned) % len(MVTB)])
         pinned.append((travel(rng, picture, 3 * CLIP_FRAMES, size)[CLIP_FRAMES : 2 * CLIP_FRAMES], 4 * slot))

@@ -44,9 +44,9 @@ def core_page(numbers: Mapping[str, Any], out: Path) -> Page:
     minutes = sum(run["seconds"].values()) / 60
     return Page(
         f"{run['model']}: what the output is worth",
-        f"Everything below was measured on held-out pictures and films by `dreamontage evaluate --suite core`, with the "
-        f"settings {settings}; {run['threads']} threads, {minutes:.0f} minutes. LPIPS is LPIPS-Alex, lower is better. "
-        f"Square brackets hold 95 % paired bootstrap intervals.",
+        f"Everything below was measured on held-out pictures and films by `dreamontage evaluate --suite core`, with "
+        f"the settings {settings}; {run['threads']} threads, {minutes:.0f} minutes. LPIPS is LPIPS-Alex, lower is "
+        f"better. Square brackets hold 95 % paired bootstrap intervals.",
         [
             Part("What must hold", f"{sum(g.holds for g in kept)} of {len(kept)} hold.", [holding]),
             between_part(results["truth"], out),
@@ -143,6 +143,7 @@ def anchors_part(rows: Rows) -> Part:
 
 def sheets_part(rows: Rows) -> Part:
     """All sheets, the worst three first and marked."""
+
     def lost(row: Mapping[str, Any]) -> float:
         return per_shot([row], "final")[0] - per_shot([row], "previz")[0]
 
@@ -166,6 +167,7 @@ def sheets_part(rows: Rows) -> Part:
 
 def transitions_part(rows: Rows) -> Part:
     """Between unrelated photographs."""
+
     def column(some: Rows, *keys: str) -> list[float]:
         values: list[Any] = list(some)
         for key in keys:
@@ -177,8 +179,8 @@ def transitions_part(rows: Rows) -> Part:
         some = [row for row in rows if row["gap_s"] == gap]
         table_rows.append([
             f"{gap:g} s", str(len(some)),
-            *(" / ".join(str(sum(column(some, "cuts", name, how))) for how in ("content", "transnet"))
-              for name in ("final", "previz", "fade")),
+            " / ".join(f"{sum(column(some, 'cuts', 'final', how)):.0f}" for how in ("content", "transnet")),
+            *(f"{sum(column(some, 'cuts', name, 'content')):.0f}" for name in ("previz", "fade")),
             f"{max(column(some, 'freeze_s')):.2f} s", f"{mean(column(some, 'flicker')):.2f}",
             f"{mean(column(some, 'warp_error', 'mean')):.3f}", f"{mean(column(some, 'motion')):.2f}",
             f"{mean(column(some, 'coherence', 'mean')):.2f} / {min(column(some, 'coherence', 'lowest')):.2f}",
@@ -211,6 +213,9 @@ def montages_part(found: Mapping[str, Any], out: Path) -> Part:
         groups: list[tuple[str, Sequence[float]]] = []
         for kind, seams in found["seams"].items():
             groups.append((kind, [seam["final"][ratio] for seam in seams]))
+            inside = [seam["final"][ratio] for seam in seams if not seam["at_anchor"]]
+            if kind == "carried" and inside:
+                groups.append((f"{kind}, away from stills", inside))
             groups.append((f"{kind}: previz there", [seam["previz"][ratio] for seam in seams]))
         groups.append(("no seam", [fit[ratio] for fit in found["elsewhere"]]))
         label = ratio.removesuffix("_ratio")
@@ -243,8 +248,8 @@ def words_part(rows: Rows) -> Part:
             for word in dict.fromkeys(row["word"] for row in rows)
             for some in [[row for row in rows if row["word"] == word]]
         ],
-        "One still, no end anchor, the words as the prompt. Motion is the content's: right and down in view widths, log "
-        "zoom, clockwise degrees.",
+        "One still, no end anchor, the words as the prompt. Motion is the content's: right and down in view widths, "
+        "log zoom, clockwise degrees.",
     )  # fmt: skip
     return Part("Camera words", "", [table])
 
@@ -252,7 +257,7 @@ def words_part(rows: Rows) -> Part:
 def plain_part(found: Mapping[str, Any]) -> Part:
     """Plain mode, as it is."""
     same, unrelated = found["same"], found["unrelated"]
-    labels = {"fade": "cross-fade", "plain": "plain mode, conditions re-encoded", "naive": "plain mode, naive conditions"}
+    labels = {"fade": "cross-fade", "plain": "plain, conditions re-encoded", "naive": "plain, naive conditions"}
     table = Table(
         ["one photograph, first–last", "PSNR dB", "LPIPS", "last anchor, PSNR dB", "motion ÷ truth's",
          "LPIPS minus re-encoded"],
@@ -291,9 +296,9 @@ def speed_part(speed: Mapping[str, Any]) -> Part:
              f"{speed['chain_cpu_s']:.1f}"],
             ["ratio", *(f"{speed[f'chain_{key}'] / speed[f'ours_{key}']:.1f}" for key in ("wall_s", "cpu_s"))],
         ],
-        f"{speed['segments']} segments from picture to picture; of the chain {speed['run']} was run and counts for all. "
-        "Same transformer weights and step count; the chain's autoencoder is the smallest AutoencoderKLWan (base_dim=16, "
-        "num_res_blocks=1) in float32, as diffusers recommends.",
+        f"{speed['segments']} segments from picture to picture; of the chain {speed['run']} was run and counts for "
+        "all. Same transformer weights, number type and step count; the chain's autoencoder is the smallest "
+        "AutoencoderKLWan (base_dim=16, num_res_blocks=1), in float32 as in diffusers' examples.",
     )  # fmt: skip
     return Part("Speed", "", [table])
 

@@ -44,7 +44,7 @@ def run_plain(
             "plain": plain(pipeline, staged, settings),
             "naive": plain_naive(pipeline, staged, shot.frames),
         }
-        row = {"name": shot.name, "truth_motion": motion_of(shot.frames)}
+        row: dict[str, Any] = {"name": shot.name, "truth_motion": motion_of(shot.frames)}
         for name, frames in ways.items():
             inner = range(1, GAP, extent.every)
             row[name] = {

@@ -82,10 +82,8 @@ def judge_journey(journey: Journey, ways: dict[str, Frames]) -> list[dict[str, A
     """A row per transition: cuts between its stills, and how its in-between frames compare with the stills."""
     curves = {name: pair_curves(frames) for name, frames in ways.items()}
     own = sharpness(pair_curves(np.concatenate([pictures for pictures, _ in journey.pinned])))
-    found = {
-        name: {"content": cuts_content(curves[name], FPS), "transnet": cuts_transnet(ways[name])}
-        for name in ("final", "previz", "fade")
-    }
+    found = {name: {"content": cuts_content(curves[name], FPS)} for name in ("final", "previz", "fade")}
+    found["final"]["transnet"] = cuts_transnet(ways["final"])
     rows = []
     places = [frame for _, frame in journey.pinned]
     for index, (low, high) in enumerate(pairwise(places)):

@@ -58,7 +58,7 @@ def run_truth(
 ) -> list[dict[str, Any]]:
     """One row of numbers per one-shot; draws a sheet of each into out/sheets."""
     distance, rife = PerceptualDistance(), Rife()
-    rows = []
+    rows: list[dict[str, Any]] = []
     total = len(WANTED[: extent.one_shots])
     for shot in progress.track(one_shots(extent.one_shots, extent.size), total, description="one-shots with a truth"):
         variants, drawn = make_variants(pipeline, shot, rife, settings)

@@ -14,7 +14,7 @@ from dreamontage.generator.evaluation.renditions import FPS, chunks_of, pieces, 
 from dreamontage.schemas.models import RenderSettings
 from dreamontage.schemas.montage import Beat
 
-FRAMES = 33
+FRAMES = 25
 WORDS = {
     "pan left": ("right", 1),
     "pan right": ("right", -1),
@@ -34,7 +34,7 @@ def run_words(pipeline: Any, extent: Extent, settings: RenderSettings, progress:
     """One row per word and photograph: the measured motion, and whether it has the word's sign."""
     pictures = list(stills(extent.size).items())[-extent.words :]
     rows = []
-    jobs = [(word, name, picture) for word in WORDS for name, picture in pictures]
+    jobs = [(word, name, picture) for word in extent.vocabulary or WORDS for name, picture in pictures]
     for word, name, picture in progress.track(jobs, description="camera words"):
         beat = Beat(start_s=0, end_s=(FRAMES - 1) / FPS, prompt=word)
         staged = stage(pipeline, [(picture[None], 0)], FRAMES, extent.size, [beat])

@@ -157,7 +157,10 @@ def travel(rng: np.random.Generator, picture: Picture, frames: int, size: tuple[
     view = scale * np.exp(abs(zoom)) * np.array([width, height])
     room = np.maximum(0, (extent - view) / 2 - abs(reach))
     middle = extent / 2 + rng.uniform(-1, 1, 2) * room
-    views = [similarity(height, width, middle + row[:2], scale * float(np.exp(row[2])), float(row[3])) for row in course]
+    scales, rolls = scale * np.exp(course[:, 2]), course[:, 3]
+    views = [
+        similarity(height, width, middle + course[i, :2], float(scales[i]), float(rolls[i])) for i in range(frames)
+    ]
     return render_views(picture, np.stack(views), height, width)
 
 

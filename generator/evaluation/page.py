@@ -57,7 +57,8 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccd; padding-bottom: .2rem }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4ec; vertical-align: top }
 th { font-weight: 600; border-bottom: 2px solid #bbc } .note, figcaption { color: #556; font-size: 13px }
-figure { margin: 1rem 0 } img { max-width: 100%; display: block } .marked { border-left: 5px solid #d33; padding-left: 8px }
+figure { margin: 1rem 0 } img { max-width: 100%; display: block }
+.marked { border-left: 5px solid #d33; padding-left: 8px }
 nav a { margin-right: 1rem }
 </style></head><body>
 <h1>{{ page.title }}</h1><p>{{ page.text }}</p>
@@ -68,7 +69,8 @@ nav a { margin-right: 1rem }
 {% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>{% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
 {% endfor %}{% for figure in part.figures %}<figure{% if figure.marked %} class="marked"{% endif %}>
-<figcaption>{{ figure.caption }}</figcaption><img loading="lazy" src="{{ figure.file }}" alt="{{ figure.caption }}"></figure>
+<figcaption>{{ figure.caption }}</figcaption>
+<img loading="lazy" src="{{ figure.file }}" alt="{{ figure.caption }}"></figure>
 {% endfor %}</section>
 {% endfor %}</body></html>
 """

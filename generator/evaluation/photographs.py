@@ -42,8 +42,10 @@ def photograph(name: str, otherwise: str = "") -> Picture:
 def stills(size: tuple[int, int], count: int | None = None) -> dict[str, Frames]:
     """Photographs as a user would pin them: whole, cropped to `size`; uint8 [H,W,3] by name, the demo's first."""
     paths = [*sorted(DEMO.glob("*.jpg")), *(folder() / name for name in MVTB)][:count]
-    found = {}
-    for path in paths:
-        with Image.open(path) as picture:
-            found[path.name] = np.asarray(fitted(picture.convert("RGB"), size))
-    return found
+    return {path.name: _still(path, size) for path in paths}
+
+
+@lru_cache(maxsize=64)
+def _still(path: Path, size: tuple[int, int]) -> Frames:
+    with Image.open(path) as picture:
+        return np.asarray(fitted(picture.convert("RGB"), size))

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280")
 SIZE = (9.0, 3.4)
@@ -30,7 +30,8 @@ def distribution(values: Mapping[str, Sequence[float]], title: str, along: str, 
 def boxes(values: Mapping[str, Sequence[float]], title: str, along: str, limits: Sequence[float], path: Path) -> None:
     """A box per name with all points; dashed lines at `limits`."""
     figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
-    axes.boxplot(list(values.values()), orientation="horizontal", tick_labels=list(values), flierprops={"markersize": 3})
+    names, numbers = list(values), list(values.values())
+    axes.boxplot(numbers, orientation="horizontal", tick_labels=names, flierprops={"markersize": 3})
     for limit in limits:
         axes.axvline(limit, color="#d33", linewidth=0.8, linestyle="--")
     axes.set(title=title, xlabel=along)

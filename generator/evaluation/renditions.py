@@ -58,7 +58,7 @@ class Takes:
     def seams(self) -> list[tuple[int, str]]:
         """First frame of every segment but the first, and its kind: pinned, carried, or held (the one before ends in
         slots that an earlier take gave)."""
-        found = []
+        found: list[tuple[int, str]] = []
         for before, after in pairwise(self.rendered):
             segment = after.decision.segment
             kind = "held" if before.held is not None and not before.reused else segment.seam
@@ -109,7 +109,8 @@ def render_takes(
     """Render what is not kept of `base`, the takes of an earlier version of this shot."""
     store = base.store if base is not None else MemoryTakes()
     request = RenderRequest(quality="draft", settings=settings)
-    video = None if base is None else Video.model_construct(id="v", quality="draft", segments=_segments(base))
+    known: dict[str, Any] = {} if base is None else {"id": "v", "quality": "draft", "segments": _segments(base)}
+    video = Video.model_construct(**known) if known else None  # a decision needs no more of a video
     plan, montage = staged.shot.plan, staged.shot.montage
     decisions = decide(plan, montage, staged.media, pipeline.card, request, video, weights="")
     return Takes(list(render_segments(pipeline, staged.shot, decisions, store)), store)
