@@ -41,7 +41,7 @@ def build(
 
     from dreamontage.generator.training.data import build as building
     from dreamontage.generator.training.data.pictures import find_pictures, load_pictures
-    from dreamontage.generator.training.data.sources import World, chosen, set_named
+    from dreamontage.generator.training.data.sources import World, chosen, refuse_reserved, set_named
 
     cv2.setNumThreads(1)
     named = set_named(set_name)
@@ -49,6 +49,7 @@ def build(
     for line in left_out:
         typer.echo(f"Left out: {line}", err=True)
     found = find_pictures(pictures or [])
+    refuse_reserved(found)
     world = World.of(load_pictures(found), found, building.size_of(size))
     record = building.record_of(named, seed, world.size, shares, found)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

