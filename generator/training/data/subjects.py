@@ -43,13 +43,15 @@ class SubjectTruth:
     """What is known of a subject in every frame.
 
     `centres` [F,2] in pixels (x, y), `angles` [F] in radians, `packed` masks [F,H,ceil(W/8)] (numpy.packbits),
-    `background` [H,W,3] without it, `events`: frames at which it meets the ground, leaves it or stops.
+    `frames` [F,H,W,3] as they are and `background` [H,W,3] without it; `events`: frames at which it meets the ground or
+    leaves it.
     """
 
     dynamics: Dynamics
     centres: Positions
     angles: Positions
     packed: NDArray[np.uint8]
+    frames: Pixels
     background: Pixels
     events: tuple[int, ...] = ()
 
@@ -182,7 +184,7 @@ def subject_clip(
     if mirror:
         clip, masks, background = clip[:, :, ::-1], masks[..., ::-1], background[:, ::-1]
         centres, angles = centres * [-1, 1] + [width - 1, 0], -angles
-    truth = SubjectTruth(dynamics, centres, angles, np.packbits(masks, axis=-1), background, tuple(events))
+    truth = SubjectTruth(dynamics, centres, angles, np.packbits(masks, axis=-1), clip, background, tuple(events))
     return clip, _beats(dynamics, actor, events, frames), truth
 
 
