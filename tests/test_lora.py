@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from dreamontage.generator.pipeline import NANO, DreaMontagePipeline
 from dreamontage.generator.training.adapt import AdaptTraining, late_times
 from dreamontage.generator.training.data.batches import ClipMixture
 from dreamontage.generator.training.data.procedural import paint
-from dreamontage.generator.training.lora import LoraAdaptTrainer, LoraOptions, lora_models
+from dreamontage.generator.training.lora import LoraAdaptTrainer, LoraOptions, adapter_weights, lora_models
 from dreamontage.generator.training.lora_run import encode_wan_shots, load_wan_samples, lora_recipe, train_lora
 from dreamontage.generator.training.samples import Sample, collate
 from dreamontage.generator.training.shots import ShotAnchor, ShotBeat, draw_shot, save_shot
@@ -230,38 +231,36 @@ def test_diffusers_own_pipeline_reads_the_adapter(base: Path, adapter: Path) -> 
 def test_an_adapter_is_where_the_next_stage_begins_if_it_fits(
     base: Path, samples: list[Sample], adapter: Path
 ) -> None:
-    trainer = trainer_of(base, samples)
-    trainer.warm_start(adapter)
-    stored = load_file(adapter / "pytorch_lora_weights.safetensors")
-    for name, fast in zip(trainer.names, trainer.fast_parameters(), strict=True):
-        assert torch.equal(fast, stored[f"transformer.{name}"].float())
     facts = read_facts(base)
-    other = LoraAdaptTrainer(FAST, samples, models=lora_models(facts, LoraOptions(rank=2), [], CPU, 0, False))
+    models = lora_models(facts, RANK, [], CPU, 1, False, adapter)
+    stored = load_file(adapter / "pytorch_lora_weights.safetensors")
+    for name, weight in adapter_weights(models.transformer).items():
+        assert torch.equal(weight, stored[f"transformer.{name}"].float())
     with pytest.raises(InvalidInput, match="another rank"):
-        other.warm_start(adapter)
+        lora_models(facts, LoraOptions(rank=2), [], CPU, 0, False, adapter)
+    with pytest.raises(InvalidInput, match="no adapter"):
+        lora_models(facts, RANK, [], CPU, 0, False, base)
 
 
-def test_the_reference_stays_while_the_adapter_moves_and_shares_the_base(base: Path, samples: list[Sample]) -> None:
+def test_averages_and_references_are_views_on_one_base(base: Path, samples: list[Sample]) -> None:
     trainer = trainer_of(base, samples)
     trainer.train_step()
     batch = collate(samples[:1], [False], torch.Generator().manual_seed(0))
     inputs = torch.cat([batch.truth, batch.mask, batch.cond], dim=1), torch.tensor([500.0]), torch.zeros(1, 512, 24)
 
-    def velocity() -> torch.Tensor:
+    def velocity(network: torch.nn.Module) -> torch.Tensor:
         with torch.no_grad():
-            found: torch.Tensor = trainer.transformer(*inputs, return_dict=False)[0]
+            found: torch.Tensor = network(*inputs, return_dict=False)[0]
             return found
 
-    start = velocity()
-    pointers = {param.data_ptr() for name, param in trainer.transformer.named_parameters() if "lora" not in name}
-    reference = [weight.detach().clone() for weight in trainer.fast_parameters()]
+    reference = copy.deepcopy(trainer.slow_transformer)
+    averaged, fast = velocity(reference), velocity(trainer.transformer)
+    assert not torch.equal(averaged, fast)
     trainer.train_step()
-    moved = velocity()
-    with trainer.carrying(reference):
-        assert torch.equal(velocity(), start)
-    assert not torch.equal(moved, start) and torch.equal(velocity(), moved)
-    after = {param.data_ptr() for name, param in trainer.transformer.named_parameters() if "lora" not in name}
-    assert after == pointers
+    assert torch.equal(velocity(reference), averaged)
+    assert not torch.equal(velocity(trainer.slow_transformer), averaged)
+    assert not torch.equal(velocity(trainer.transformer), fast)
+    assert sum(param.numel() for param in reference.parameters()) == sum(p.numel() for p in trainer.fast_parameters())
 
 
 def test_text_reaches_the_model_with_its_times(tmp_path: Path) -> None:
@@ -286,7 +285,7 @@ def test_a_base_that_attends_to_pictures_is_trained_with_zero_pictures(
     assert read_facts(folder).images == (1 if pairs is None else 2)
     trainer = trainer_of(folder, samples)
     assert trainer.train_step()["loss"] > 0
-    assert any("add_k_proj" in name for name in trainer.names)
+    assert any("add_k_proj" in name for name in adapter_weights(trainer.transformer))
 
 
 def test_the_first_of_two_experts_is_trained_on_its_own_times(tmp_path: Path) -> None:

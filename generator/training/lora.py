@@ -6,8 +6,7 @@ The base stays frozen in memory and untouched on disk. What is published is `pyt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,12 @@ def lora_models(
     device: torch.device,
     seed: int = 0,
     bf16: bool = True,
+    adapter: Path | None = None,
 ) -> Models:
-    """The base with a fresh adapter that changes nothing yet; only the adapter is trained, in float32.
+    """The base with a published adapter, or a fresh one that changes nothing yet; only it is trained, in float32.
 
     `windows`: the timed words of all windows to come. Their texts are encoded first, then the text encoder is let go.
+    Raises InvalidInput where the published adapter does not fit.
     """
     prompts = WanPrompts.of(facts.folder, facts.text_dim, device)
     prompts.learn(windows)
@@ -70,9 +71,64 @@ def lora_models(
     torch.manual_seed(seed)
     transformer.add_adapter(lora_config(facts, options), ADAPTER)
     cast_training_params(transformer, torch.float32)
+    if adapter is not None:
+        take_over(transformer, adapter)
     if options.checkpointing:
         transformer.enable_gradient_checkpointing()
     return Models(transformer, prompts)
+
+
+def adapter_weights(transformer: nn.Module) -> dict[str, nn.Parameter]:
+    """What is trained, by the names that diffusers gives the layers of an adapter."""
+    trained = ((name, param) for name, param in transformer.named_parameters() if param.requires_grad)
+    return {name.replace(f".{ADAPTER}.", "."): param for name, param in trained}
+
+
+@torch.no_grad()
+def take_over(transformer: nn.Module, source: Path) -> None:
+    """Copy a published adapter, from its folder or file, into the transformer's. Raises InvalidInput."""
+    file = source / LORA_WEIGHT_NAME_SAFE if source.is_dir() else source
+    if not file.is_file():
+        raise InvalidInput(f"no adapter at {source.name}", field="adapter", allowed=f"a folder with {file.name}")
+    state = WanLoraLoaderMixin.lora_state_dict(str(file))
+    found = {name.removeprefix("transformer."): value for name, value in state.items()}
+    own = adapter_weights(transformer)
+    if {name: value.shape for name, value in found.items()} != {name: param.shape for name, param in own.items()}:
+        raise InvalidInput(
+            f"the adapter {source.name} has other layers or another rank than this run's",
+            field="adapter",
+            allowed="an adapter of the same base, rank and layers",
+        )
+    for name, param in own.items():
+        param.copy_(found[name])
+
+
+class AdapterView(nn.Module):
+    """The transformer as it is with other weights of its adapter, without gradients and without a copy of the base.
+
+    Averages and references are views; a deep copy has weights of its own on the same base.
+    """
+
+    def __init__(self, transformer: nn.Module, weights: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(nn.Parameter(weight.detach().clone(), False) for weight in weights)
+        self.shared = (transformer, list(adapter_weights(transformer).values()))  # a tuple: no part of this module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdapterView:
+        return AdapterView(self.shared[0], self.weights)
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the transformer's."""
+        transformer, adapter = self.shared
+        kept = [param.data for param in adapter]
+        for param, weight in zip(adapter, self.weights, strict=True):
+            param.data = weight.data
+        try:
+            return transformer(*args, **kwargs)
+        finally:
+            for param, data in zip(adapter, kept, strict=True):
+                param.data = data
 
 
 class LoraTrainer(TransformerTrainer):
@@ -80,71 +136,32 @@ class LoraTrainer(TransformerTrainer):
 
     def prepare(self, config: Recipe) -> list[tuple[Optimizer, float]]:
         """The adapter's running average, and AdamW for all of it."""
-        network = self.networks["transformer"]
-        trained = {name: param for name, param in network.named_parameters() if param.requires_grad}
-        self.names = [name.replace(f".{ADAPTER}.", ".") for name in trained]
-        self.adapter = nn.ParameterList(trained.values())
-        self.slow_adapter = nn.ParameterList(param.detach().clone() for param in trained.values())
-        self.slow_adapter.requires_grad_(False)
-        self.averages = self.networks
-        self.adam = torch.optim.AdamW(self.adapter, config.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)
+        transformer = self.networks["transformer"]
+        self.adapter = nn.ParameterDict({name.replace(".", "/"): p for name, p in adapter_weights(transformer).items()})
+        self.averages = {**self.networks, "transformer": AdapterView(transformer, self.adapter.values())}
+        self.adam = torch.optim.AdamW(self.fast_parameters(), config.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)
         return [(self.adam, config.adam_lr)]
 
     def fast_parameters(self) -> list[Tensor]:
         """The adapter's weights."""
-        return list(self.adapter)
+        return list(self.adapter.values())
 
     def slow_parameters(self) -> list[Tensor]:
         """Their running averages, in the same order: what is published."""
-        return list(self.slow_adapter)
-
-    @contextmanager
-    def carrying(self, weights: Iterable[Tensor]) -> Iterator[None]:
-        """Within it, without gradients, the transformer carries these weights instead of the adapter in training.
-
-        So the averages and a reference are shown on the one base; `transformer.disable_adapters()` shows the base.
-        """
-        kept = [param.data for param in self.adapter]
-        for param, other in zip(self.adapter, weights, strict=True):
-            param.data = other.data
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for param, data in zip(self.adapter, kept, strict=True):
-                param.data = data
+        return list(self.averages["transformer"].weights)
 
     def _stateful(self) -> dict[str, Any]:
-        return {"adapter": self.adapter, "slow_adapter": self.slow_adapter, "adam": self.adam}
+        return {"adapter": self.adapter, "slow_adapter": self.averages["transformer"], "adam": self.adam}
 
     def publish(self, folder: Path) -> None:
         """Save the averaged adapter in half precision as folder/pytorch_lora_weights.safetensors."""
-        layers = {
-            name: slow.detach().half().cpu().contiguous()
-            for name, slow in zip(self.names, self.slow_adapter, strict=True)
-        }
+        names = [name.replace("/", ".") for name in self.adapter]
+        halves = [slow.detach().half().cpu().contiguous() for slow in self.slow_parameters()]
         WanLoraLoaderMixin.save_lora_weights(
-            folder, transformer_lora_layers=layers, **_collate_lora_metadata({"transformer": self.transformer})
+            folder,
+            transformer_lora_layers=dict(zip(names, halves, strict=True)),
+            **_collate_lora_metadata({"transformer": self.transformer}),
         )
-
-    def warm_start(self, source: Path) -> None:
-        """Take over a published adapter, from its folder or file. Raises InvalidInput where it does not fit."""
-        file = source / LORA_WEIGHT_NAME_SAFE if source.is_dir() else source
-        if not file.is_file():
-            raise InvalidInput(f"no adapter at {source.name}", field="adapter", allowed=f"a folder with {file.name}")
-        state = WanLoraLoaderMixin.lora_state_dict(str(file))
-        found = {name.removeprefix("transformer."): value for name, value in state.items()}
-        shapes = {name: tuple(param.shape) for name, param in zip(self.names, self.adapter, strict=True)}
-        if {name: tuple(value.shape) for name, value in found.items()} != shapes:
-            raise InvalidInput(
-                f"the adapter {source.name} has other layers or another rank than this run's",
-                field="adapter",
-                allowed="an adapter of the same base, rank and layers",
-            )
-        with torch.no_grad():
-            for name, fast, slow in zip(self.names, self.adapter, self.slow_adapter, strict=True):
-                fast.copy_(found[name])
-                slow.copy_(found[name])
 
 
 class LoraAdaptTrainer(LoraTrainer, AdaptTrainer):

@@ -22,7 +22,6 @@ from dreamontage.generator.conditioning import assemble
 from dreamontage.generator.conditioning.encoding import denormalise, pixels_to_tensor
 from dreamontage.generator.decoding import to_pixels
 from dreamontage.generator.models.wan_text import phrases
-from dreamontage.generator.numbers import computing
 from dreamontage.generator.sampling import Sampling, sample
 from dreamontage.generator.training.adapt import AdaptTraining, Book
 from dreamontage.generator.training.data.batches import ClipMixture
@@ -134,11 +133,9 @@ def train_lora(
         )
     samples = load_wan_samples(encoded)
     words = [one.words for one in samples]
-    models = lora_models(facts, options, words, accelerator.device, config.seed, config.bf16)
+    models = lora_models(facts, options, words, accelerator.device, config.seed, config.bf16, adapter)
     recipe, kept = lora_recipe(config, facts), samples[strips:]
     trainer = LoraAdaptTrainer(recipe, kept, models=models, book=book(kept) if book else None)
-    if adapter is not None:
-        trainer.warm_start(adapter)
 
     def draw_strips(path: Path) -> None:
         write_wan_strips(path, trainer, samples[:strips], facts)
@@ -152,7 +149,7 @@ def write_wan_strips(path: Path, trainer: LoraTrainer, samples: Iterable[Sample]
     vae, device = load_vae(facts, trainer.device), trainer.device
     scheduler = FlowMatchEulerDiscreteScheduler()  # type: ignore[no-untyped-call]
     model = SimpleNamespace(
-        transformer=trainer.transformer, prompt_tokens=trainer.prompt_tokens, scheduler=scheduler
+        transformer=trainer.slow_transformer, prompt_tokens=trainer.slow_prompt_tokens, scheduler=scheduler
     )
     rows = []
     for number, one in enumerate(samples):
@@ -163,8 +160,7 @@ def write_wan_strips(path: Path, trainer: LoraTrainer, samples: Iterable[Sample]
             window = assemble(conditions_of(one, guided), *one.shape, empty=empty, device=device)
             generator = torch.Generator().manual_seed(number)
             sampling = Sampling(8, shift=facts.shift)
-            with trainer.carrying(trainer.slow_parameters()), computing(device):
-                results.append(sample(model, window, one.words, (), sampling, generator, guide).latents)
+            results.append(sample(model, window, one.words, (), sampling, generator, guide).latents)
         for latents in results:
             frames = to_pixels(vae.decode(denormalise(vae, latents)[None]).sample[0].transpose(0, 1))
             picks = np.linspace(0, len(frames) - 1, 8).round().astype(int)
