@@ -47,6 +47,8 @@ class AdaptTraining(Recipe):
     """Time shift of plain and loose windows."""
     above: float = 0.0
     """Flow time below which another network takes over (large models with two experts)."""
+    naive: bool = False
+    """The ablation: anchors are slices of the clip's own latents instead of being encoded by themselves."""
     t0: tuple[float, float] = (0.2, 0.7)
     wordless: float = 0.15
     """Share of windows whose words are dropped, for classifier-free guidance."""
@@ -166,7 +168,7 @@ class AdaptTrainer(TransformerTrainer):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.draw)
         samples = self.book.draw(rng, self.position >= config.large_from and rng.random() < 0.5)
         modes = draw_modes(config, len(samples), rng)
-        batch = collate(samples, [mode != "off" for mode in modes], generator)
+        batch = collate(samples, [mode != "off" for mode in modes], generator, config.naive)
         way = set_out(batch, modes, config, generator).to(self.device)
         batch = batch.to(self.device)
         words = [() if rng.random() < config.wordless else words for words in batch.words]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dreamontage.generator.training import stages_cli
+
 app = typer.Typer(name="train", help="Train and measure nano's networks.", no_args_is_help=True)
 
 
@@ -63,7 +65,9 @@ def autoencoder(
 @app.command()
 def adapt(
     out: Annotated[Path, typer.Option(help="Folder for shots, latents, checkpoints, curves, strips and the model.")],
-    minutes: Annotated[float, typer.Option(help="Wall-clock budget of the training itself.")] = 45.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall-clock budget of the training itself; default: the recipe's.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Train this many steps instead of by the clock.")] = None,
     vae: Annotated[Path | None, typer.Option(help="Folder of the autoencoder; default: nano's own.")] = None,
     pictures: Annotated[
@@ -71,10 +75,16 @@ def adapt(
     ] = None,
     shots: Annotated[int, typer.Option(help="Training shots to draw; those in OUT/shots are kept.")] = 3000,
     large: Annotated[int, typer.Option(help="How many of them at draft size; the others are smaller.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and data; default: 0.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads for torch; default: all cores.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from OUT/checkpoint.pt.")] = False,
-    warm_start: Annotated[Path | None, typer.Option(help="Begin at the weights of another checkpoint.pt.")] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(help="Begin at the weights of another checkpoint.pt, or of a model folder.")
+    ] = None,
+    from_share: Annotated[float, typer.Option(help="This run is a piece of a longer course and begins here.")] = 0.0,
+    to_share: Annotated[float, typer.Option(help="... and ends here, 0..1.")] = 1.0,
+    naive: Annotated[bool, typer.Option(help="Ablation: anchors are slices of the clip's own latents.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Recipe as a TOML file; default: recipes/adapt.toml.")] = None,
 ) -> None:
     """Adaptive tuning of the transformer on clips of known motion, guided and plain; OUT/model is the result."""
     import cv2
@@ -86,11 +96,15 @@ def adapt(
     from dreamontage.generator.training.adapt import AdaptTraining
     from dreamontage.generator.training.adapt_run import train_adapt
     from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
+    from dreamontage.generator.training.running import configured
 
     cv2.setNumThreads(1)
     if threads:
         torch.set_num_threads(threads)
-    config = AdaptTraining(minutes=None if steps else minutes, steps=steps, seed=seed)
+    recipe = configured(
+        AdaptTraining(), "adapt", config, minutes=minutes, steps=steps, seed=seed, naive=naive or None,
+        from_share=from_share or None, to_share=to_share if to_share < 1 else None,
+    )  # fmt: skip
     sources = find_pictures(pictures or [])
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
@@ -103,7 +117,7 @@ def adapt(
         def report(stage: str, done: float, total: float, text: str) -> None:
             bar.update(tasks[stage], completed=done, total=total, description=text or stage)
 
-        model = train_adapt(config, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
+        model = train_adapt(recipe, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
     typer.echo(f"model: {model}")
 
 
@@ -156,3 +170,7 @@ def benchmark(
     for s in compare_speed(NanoAutoencoder.from_pretrained(model), frames):
         table.add_row(s.name, s.dtype, f"{s.million_parameters:.2f}", f"{s.encode_fps:.1f}", f"{s.decode_fps:.1f}")
     Console().print(table)
+
+
+for _stage in (stages_cli.sft, stages_cli.cut_discriminator, stages_cli.dpo, stages_cli.evaluate_stage):
+    app.command()(_stage)

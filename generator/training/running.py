@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from dreamontage.generator.training.course import append_rows, draw_curve
 from dreamontage.generator.training.trainer import Recipe, Trainer
+from dreamontage.schemas.errors import InvalidInput
 
 Report = Callable[[str, float, float, str], None]
 """Called with (stage, done, total, text)."""
 CHECKPOINT = "checkpoint.pt"
+RECIPES = Path(__file__).parent / "recipes"
 R = TypeVar("R", bound=Recipe)
 
 
@@ -56,16 +58,16 @@ def run(
     return out / "model"
 
 
-def configured(recipe: R, file: Path | None, **given: Any) -> R:
-    """A recipe with the fields of a TOML file, then those given on the command line (None: not given).
+def configured(recipe: R, stage: str, file: Path | None = None, **given: Any) -> R:
+    """A recipe with the fields of a TOML file (None: the stage's own), then those given (None: not given).
 
-    `steps` and `minutes` exclude each other: the one named last counts. Raises ValueError naming an unknown field.
+    `steps` and `minutes` exclude each other: the one named last counts. Raises InvalidInput naming an unknown field.
     """
     known = {field.name for field in fields(recipe)}
-    for layer in (tomllib.loads(file.read_text(encoding="utf-8")) if file else {}, given):
+    for layer in (tomllib.loads((file or RECIPES / f"{stage}.toml").read_text(encoding="utf-8")), given):
         values = {name: _frozen(value) for name, value in layer.items() if value is not None}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown fields {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+            raise InvalidInput(f"{stage} has no {', '.join(unknown)}", field="config", allowed=", ".join(sorted(known)))
         if values.get("steps"):
             values["minutes"] = None
         elif values.get("minutes"):
