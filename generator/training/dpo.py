@@ -60,6 +60,8 @@ class DpoTraining(Recipe):
     warm_up: float = 0.1
     ema: float = 0.99
     beta: float = 1000.0
+    shift: float = 2.0
+    """Time shift of the windows."""
     tokens: int = 2200
     """Transformer tokens of a batch, winners and losers together."""
 
@@ -94,13 +96,15 @@ class PairBatch(NamedTuple):
     words: list[tuple[TimedWord, ...]]
 
 
-def pair_batch(pairs: Sequence[Pair], generator: torch.Generator, device: torch.device) -> PairBatch:
+def pair_batch(
+    pairs: Sequence[Pair], generator: torch.Generator, device: torch.device, shift: float = 2.0
+) -> PairBatch:
     """Put pairs of one shape at random times of their way; winner and loser share time and noise."""
-    windows = [first_last(pair.ends, pair.shape[0]) for pair in pairs]
+    windows = [first_last(pair.ends, pair.shape[0], pair.empty) for pair in pairs]
     cond, mask = (torch.stack([window[part] for window in windows]).repeat(2, 1, 1, 1, 1) for part in (0, 1))
     truth = torch.stack([pair.winner for pair in pairs] + [pair.loser for pair in pairs])
     noise = torch.randn((len(pairs), *truth.shape[1:]), generator=generator).repeat(2, 1, 1, 1, 1)
-    time = late_times(len(pairs), generator).repeat(2)
+    time = late_times(len(pairs), generator, shift).repeat(2)
     velocity = noise - truth
     inputs = torch.cat([truth + time.view(-1, 1, 1, 1, 1) * velocity, mask, cond], dim=1)
     pinned = (mask > 0).any(1).flatten(2).any(2)
@@ -121,7 +125,7 @@ class DpoTrainer(TransformerTrainer):
         """This step's pairs and their loss; they depend on (seed, draw) alone."""
         rng = np.random.default_rng([self.config.seed, self.draw, 9])
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.draw)
-        batch = pair_batch(self.book.draw(rng), generator, self.device)
+        batch = pair_batch(self.book.draw(rng), generator, self.device, self.config.shift)
         errors = self.errors(Models(self.transformer, self.prompt_tokens), batch)
         loss = preference_loss(errors, self.config.beta).mean()
         margin = errors.margin.detach()
@@ -152,6 +156,6 @@ class DpoTrainer(TransformerTrainer):
         found = []
         for number, pair in enumerate(pairs):
             generator = torch.Generator().manual_seed(7_000_003 + number)
-            batch = pair_batch([pair] * draws, generator, self.device)
+            batch = pair_batch([pair] * draws, generator, self.device, self.config.shift)
             found.append(float(self.errors(averaged, batch).margin.mean()))
         return found

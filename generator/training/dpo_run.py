@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -22,8 +22,10 @@ from dreamontage.generator.training.data.pictures import Pixels
 from dreamontage.generator.training.dpo import DpoTrainer, DpoTraining
 from dreamontage.generator.training.groups import (
     FPS,
+    NANO_MODE,
     Group,
     GroupPlan,
+    PlainMode,
     Scene,
     decoded,
     draw_groups,
@@ -31,7 +33,15 @@ from dreamontage.generator.training.groups import (
     ends_of,
     generate,
 )
-from dreamontage.generator.training.preferences import Gaps, Judge, PairKind, alternate, build_pairs, load_pair
+from dreamontage.generator.training.preferences import (
+    Gaps,
+    Judge,
+    Pair,
+    PairKind,
+    alternate,
+    build_pairs,
+    load_pair,
+)
 from dreamontage.generator.training.running import CHECKPOINT, Report, run
 from dreamontage.generator.training.trainer import Models, load_models
 from dreamontage.schemas.errors import InvalidInput
@@ -76,14 +86,16 @@ class Outcome:
 class Examiner:
     """Generates held-out scenes with a model and judges them; the seeds are the same for all."""
 
-    def __init__(self, scenes: Sequence[Scene], vae: Any, discriminator: CutDiscriminator) -> None:
-        self.scenes, self.vae, self.discriminator = scenes, vae, discriminator
+    def __init__(
+        self, scenes: Sequence[Scene], vae: Any, discriminator: CutDiscriminator, mode: PlainMode = NANO_MODE
+    ) -> None:
+        self.scenes, self.vae, self.discriminator, self.mode = scenes, vae, discriminator, mode
         self.ends = [ends_of(vae, scene) for scene in scenes]
 
     def frames(self, models: Models, number: int) -> Pixels:
         """The model's shot of a scene."""
         scene = self.scenes[number]
-        return decoded(self.vae, generate(models, self.ends[number], scene.slots, scene.words, scene.seed))
+        return decoded(self.vae, generate(models, self.ends[number], scene.slots, scene.words, scene.seed, self.mode))
 
     def judge(self, models: Models) -> dict[str, float]:
         """Mean severity, motion and rationality."""
@@ -133,25 +145,50 @@ def make_pairs(
     return sets
 
 
+class Start(Protocol):
+    """What DPO begins at: the reference, and for each β a trainer that begins at it."""
+
+    def reference(self, device: torch.device) -> Models:
+        """The models that generate the groups; training leaves them as they are."""
+
+    def trainer(self, config: DpoTraining, pairs: Sequence[Pair]) -> DpoTrainer:
+        """A run from the reference's weights."""
+
+
+@dataclass(frozen=True)
+class NanoStart:
+    """A model folder with transformer/ and prompt_tokens/."""
+
+    folder: Path
+
+    def reference(self, device: torch.device) -> Models:
+        """The folder's models."""
+        return Models(*(model.to(device) for model in load_models(self.folder)))
+
+    def trainer(self, config: DpoTraining, pairs: Sequence[Pair]) -> DpoTrainer:
+        """All of its weights are trained."""
+        return DpoTrainer(config, load_models(self.folder), pairs)
+
+
 def train_dpo(
     config: DpoTraining,
     plan: Pairing,
     out: Path,
-    source: Path,
+    start: Start,
     vae: Any,
     mixture: ClipMixture,
     discriminator: CutDiscriminator,
     resume: bool = False,
     report: Report = lambda *_: None,
 ) -> Path:
-    """Run the recipe once for each β from the weights in `source`; returns the best one's folder, `out/model`.
+    """Run the recipe once for each β from `start`; returns the best one's folder, `out/model`.
 
     Writes into `out`: groups/ and pairs/ (kept for the next run), beta-N/ with what every run leaves, and sweep.json.
     Best is the β whose held-out severity falls and rationality rises most, each as a share of its scale.
     """
     total = sum(count for _, count in plan.groups.counts)
     accelerator = Accelerator(mixed_precision="no")
-    models = Models(*(model.to(accelerator.device) for model in load_models(source)))
+    models = start.reference(accelerator.device)
     for network in (vae, discriminator):
         network.to(accelerator.device)
     with accelerator.main_process_first():
@@ -163,10 +200,10 @@ def train_dpo(
         }  # fmt: skip
         sets = make_pairs(out / "pairs", paths, plan, vae, judges, report)
     taught, held = ([load_pair(path) for path in part] for part in alternate(list(sets.values())))
-    examiner = Examiner(held_out_scenes(plan.groups, mixture), vae, discriminator)
+    examiner = Examiner(held_out_scenes(plan.groups, mixture), vae, discriminator, plan.groups.mode)
     outcomes = [Outcome(0.0, 0.5, 0.0, **examiner.judge(models))]
     for number, beta in enumerate(plan.betas):
-        trainer = DpoTrainer(replace(config, beta=beta), load_models(source), taught)
+        trainer = start.trainer(replace(config, beta=beta), taught)
         averaged = Models(trainer.slow_transformer, trainer.slow_prompt_tokens)
 
         def strips(path: Path, averaged: Models = averaged) -> None:

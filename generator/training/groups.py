@@ -85,10 +85,11 @@ def ends_of(vae: Any, scene: Scene) -> Tensor:
     return torch.stack([encode_video(vae, pixels_to_tensor(end[None], vae.device)) for end in both])
 
 
-def first_last(ends: Tensor, slots: int) -> Assembled:
-    """The window of a first–last shot from its ends [2,16,1,h,w]."""
+def first_last(ends: Tensor, slots: int, empty: Tensor | None = None) -> Assembled:
+    """The window of a first–last shot from its ends [2,16,1,h,w]; `empty` [16,n,h,w] is in between (None: zeros)."""
     conditions = [StillCondition(0, ends[0]), StillCondition(slots - 1, ends[1])]
-    return assemble(conditions, slots, *ends.shape[-2:], device=ends.device)
+    between = None if empty is None else empty.to(ends.device)
+    return assemble(conditions, slots, *ends.shape[-2:], empty=between, device=ends.device)
 
 
 def denoiser(models: Models) -> SimpleNamespace:
@@ -97,12 +98,25 @@ def denoiser(models: Models) -> SimpleNamespace:
     return SimpleNamespace(**models._asdict(), scheduler=scheduler)
 
 
+@dataclass(frozen=True)
+class PlainMode:
+    """How a model is sampled in plain mode: steps, its time shift, and its empty condition [16,n,h,w] (None: zeros)."""
+
+    steps: int = STEPS
+    shift: float = 1.0
+    empty: Tensor | None = None
+
+
+NANO_MODE = PlainMode()
+
+
 def generate(
-    models: Models, ends: Tensor, slots: int, words: Sequence[TimedWord], seed: int, steps: int = STEPS
+    models: Models, ends: Tensor, slots: int, words: Sequence[TimedWord], seed: int, mode: PlainMode = NANO_MODE
 ) -> Tensor:
     """One generation in plain mode: latents [16,n,h,w], the first slot verbatim."""
     generator = torch.Generator().manual_seed(seed)
-    return sample(denoiser(models), first_last(ends, slots), words, (), Sampling(steps), generator).latents
+    window, sampling = first_last(ends, slots, mode.empty), Sampling(mode.steps, shift=mode.shift)
+    return sample(denoiser(models), window, words, (), sampling, generator).latents
 
 
 def decoded(vae: Any, latents: Tensor) -> Pixels:
@@ -112,27 +126,28 @@ def decoded(vae: Any, latents: Tensor) -> Pixels:
 
 @dataclass(frozen=True)
 class Group:
-    """Generations [seeds,16,n,h,w] of one scene, whose ends [2,16,1,h,w] and words all of them share."""
+    """Generations [seeds,16,n,h,w] of one scene, whose ends [2,16,1,h,w], words and empty condition all share."""
 
     kind: SceneKind
     seed: int
     latents: Tensor
     ends: Tensor
     words: tuple[TimedWord, ...]
+    empty: Tensor | None = None
 
 
-def draw_group(models: Models, vae: Any, scene: Scene, seeds: int, steps: int = STEPS) -> Group:
+def draw_group(models: Models, vae: Any, scene: Scene, seeds: int, mode: PlainMode = NANO_MODE) -> Group:
     """Generate one scene with as many seeds."""
     ends = ends_of(vae, scene)
-    drawn = [generate(models, ends, scene.slots, scene.words, 1000 * scene.seed + n, steps) for n in range(seeds)]
-    return Group(scene.kind, scene.seed, torch.stack(drawn), ends, scene.words)
+    drawn = [generate(models, ends, scene.slots, scene.words, 1000 * scene.seed + n, mode) for n in range(seeds)]
+    return Group(scene.kind, scene.seed, torch.stack(drawn), ends, scene.words, mode.empty)
 
 
 def save_group(group: Group, path: Path) -> None:
     """Write a group in half precision; the name appears only when the file is whole."""
     words = [[w.word, w.start, w.end, w.amount] for w in group.words]
     note = json.dumps({"kind": group.kind, "seed": group.seed, "words": words})
-    halves = {name: getattr(group, name).half().cpu().contiguous() for name in ("latents", "ends")}
+    halves = in_halves(latents=group.latents, ends=group.ends, empty=group.empty)
     temporary = path.with_suffix(".tmp")
     save_file(halves, temporary, metadata={"note": note})
     temporary.rename(path)
@@ -142,8 +157,13 @@ def load_group(path: Path) -> Group:
     """Read what `save_group` wrote."""
     with safe_open(path, framework="pt") as file:
         note = json.loads(file.metadata()["note"])
-        latents, ends = (file.get_tensor(name).float() for name in ("latents", "ends"))
-    return Group(note["kind"], note["seed"], latents, ends, tuple(TimedWord(*word) for word in note["words"]))
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    return Group(note["kind"], note["seed"], words=tuple(TimedWord(*word) for word in note["words"]), **tensors)
+
+
+def in_halves(**tensors: Tensor | None) -> dict[str, Tensor]:
+    """Those tensors that there are, in half precision."""
+    return {name: value.half().cpu().contiguous() for name, value in tensors.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -155,7 +175,7 @@ class GroupPlan:
     size: tuple[int, int] = (160, 96)
     slots: int = 9
     first_seed: int = 0
-    steps: int = STEPS
+    mode: PlainMode = NANO_MODE
 
     def scenes(self) -> list[tuple[SceneKind, int]]:
         """Kind and seed of every scene; the kinds take turns."""
@@ -178,7 +198,7 @@ def draw_groups(
         path = folder / f"{kind}-{seed:06d}.safetensors"
         if not path.exists():
             scene = draw_scene(kind, seed, mixture, plan.size, plan.slots)
-            save_group(draw_group(models, vae, scene, plan.seeds, plan.steps), path)
+            save_group(draw_group(models, vae, scene, plan.seeds, plan.mode), path)
         paths.append(path)
         report(len(paths))
     return paths

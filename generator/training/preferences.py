@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamontage.generator.models.vocabulary import TimedWord
 from dreamontage.generator.training.data.pictures import Pixels
-from dreamontage.generator.training.groups import Group, decoded, load_group
+from dreamontage.generator.training.groups import Group, decoded, in_halves, load_group
 
 PairKind = Literal["cut", "motion"]
 Judge = Callable[[Group, Pixels], float]
@@ -32,6 +32,8 @@ class Pair:
     ends: Tensor
     words: tuple[TimedWord, ...]
     scores: tuple[float, float]
+    empty: Tensor | None = None
+    """What is between the ends [16,n,h,w] where the model takes no zeros there."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,7 +54,7 @@ def save_pair(pair: Pair, path: Path, source: str) -> None:
     """Write a pair in half precision; `source` names the group it is from."""
     words = [[w.word, w.start, w.end, w.amount] for w in pair.words]
     note = {"kind": pair.kind, "words": words, "scores": pair.scores, "source": source}
-    halves = {name: getattr(pair, name).half().cpu().contiguous() for name in ("winner", "loser", "ends")}
+    halves = in_halves(winner=pair.winner, loser=pair.loser, ends=pair.ends, empty=pair.empty)
     temporary = path.with_suffix(".tmp")
     save_file(halves, temporary, metadata={"note": json.dumps(note)})
     temporary.rename(path)
@@ -62,9 +64,9 @@ def load_pair(path: Path) -> Pair:
     """Read what `save_pair` wrote."""
     with safe_open(path, framework="pt") as file:
         note = json.loads(file.metadata()["note"])
-        winner, loser, ends = (file.get_tensor(name).float() for name in ("winner", "loser", "ends"))
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     words = tuple(TimedWord(*word) for word in note["words"])
-    return Pair(note["kind"], winner, loser, ends, words, (note["scores"][0], note["scores"][1]))
+    return Pair(note["kind"], words=words, scores=(note["scores"][0], note["scores"][1]), **tensors)
 
 
 def score_group(path: Path, vae: Any, judge: Judge) -> list[float]:
@@ -106,7 +108,8 @@ def build_pairs(
         group, scores = load_group(path), known[path.name]
         best, worst = int(np.argmax(scores)), int(np.argmin(scores))
         pair = Pair(
-            kind, group.latents[best], group.latents[worst], group.ends, group.words, (scores[best], scores[worst])
+            kind, group.latents[best], group.latents[worst], group.ends, group.words, (scores[best], scores[worst]),
+            group.empty,
         )
         written.append(folder / f"{kind}-{path.stem}.safetensors")
         save_pair(pair, written[-1], path.name)

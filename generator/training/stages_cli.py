@@ -142,7 +142,7 @@ def dpo(
     """
     from dreamontage.generator.training.cut_discriminator import load_discriminator
     from dreamontage.generator.training.dpo import DpoTraining
-    from dreamontage.generator.training.dpo_run import Pairing, train_dpo
+    from dreamontage.generator.training.dpo_run import NanoStart, Pairing, train_dpo
     from dreamontage.generator.training.groups import GroupPlan
     from dreamontage.generator.training.preferences import Gaps
     from dreamontage.generator.training.running import configured
@@ -158,9 +158,10 @@ def dpo(
         Gaps(cut_gap), Gaps(motion_gap, motion_share), tuple(beta or (500.0, 2000.0)),
     )  # fmt: skip
     mixture = _mixture(out, pictures, recipe.seed)
+    judge = load_discriminator(discriminator)
     with _bar("groups", "pairs", "training") as report:
         model = train_dpo(
-            recipe, plan, out, _folder(source), _vae(vae), mixture, load_discriminator(discriminator), resume, report
+            recipe, plan, out, NanoStart(_folder(source)), _vae(vae), mixture, judge, resume, report
         )
     typer.echo((out / "sweep.json").read_text())
     typer.echo(f"model: {model}")
