@@ -172,5 +172,7 @@ def benchmark(
     Console().print(table)
 
 
-for _stage in (stages_cli.sft, stages_cli.cut_discriminator, stages_cli.dpo, stages_cli.evaluate_stage):
+for _stage in (
+    stages_cli.sft, stages_cli.cut_discriminator, stages_cli.dpo, stages_cli.distil, stages_cli.evaluate_stage,
+):
     app.command()(_stage)

@@ -167,6 +167,48 @@ def dpo(
     typer.echo(f"model: {model}")
 
 
+def distil(
+    out: Out,
+    source: From = None,
+    shots: Annotated[
+        Path | None, typer.Option(help="Folder of drawn shots, as adaptive tuning leaves in OUT/shots; default: drawn.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Shots to draw where no folder is given.")] = 2000,
+    large: Annotated[int, typer.Option(help="How many of them at draft size; the others are smaller.")] = 300,
+    vae: Vae = None,
+    pictures: Pictures = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    config: Config = None,
+    seed: Seed = None,
+    from_share: FromShare = None,
+    to_share: ToShare = None,
+    threads: Threads = None,
+    resume: Resume = False,
+) -> None:
+    """Distil the guided mode to one or two steps, judged by delivered pixels; the last stage. OUT/model is the result."""
+    from dreamontage.generator.training.distil import DistilTraining, train_distil
+    from dreamontage.generator.training.running import configured
+    from dreamontage.generator.training.shots import draw_shots
+    from dreamontage.generator.training.trainer import load_models
+
+    _prepare(threads)
+    recipe = configured(
+        DistilTraining(), "distil", config,
+        minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
+    )  # fmt: skip
+    with _bar("shots", "latents", "training") as report:
+        if shots:
+            paths = sorted(shots.glob("*.npz"))
+        else:
+            mixture = _mixture(out, pictures, recipe.seed)
+            paths = draw_shots(
+                out / "shots", mixture, count, large, recipe.seed, lambda done: report("shots", done, count, "")
+            )
+        model = train_distil(recipe, out, load_models(_folder(source)), _vae(vae), paths, resume, report)
+    typer.echo(f"model: {model}")
+
+
 def evaluate_stage(
     model: Annotated[list[str], typer.Option(help="NAME=FOLDER; repeat, in the order of the stages.")],
     out: Annotated[Path, typer.Option(help="Folder for table.md, table.json and sheet.jpg.")],
