@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dreamontage.generator.training.lora_cli import Base, Checkpointing, FeedForward, Rank, lora_options
+
 if TYPE_CHECKING:
     from dreamontage.generator.training.data.batches import ClipMixture
 
 Out = Annotated[Path, typer.Option(help="Folder for drawn data, checkpoints, curves, samples and the model.")]
 From = Annotated[
-    Path | None, typer.Option("--from", help="Model folder with transformer/ and prompt_tokens/; default: nano's own.")
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Model folder with transformer/ and prompt_tokens/; default: nano's own. With --base: an adapter.",
+    ),
 ]
 Vae = Annotated[Path | None, typer.Option(help="Folder of the autoencoder; default: nano's own.")]
 Pictures = Annotated[
@@ -49,6 +55,10 @@ def sft(
     to_share: ToShare = None,
     threads: Threads = None,
     resume: Resume = False,
+    base: Base = None,
+    rank: Rank = 16,
+    feed_forward: FeedForward = False,
+    checkpointing: Checkpointing = False,
 ) -> None:
     """Visual-expression SFT from adapted weights, balanced over camera, effect, sport, space, transition.
 
@@ -61,12 +71,18 @@ def sft(
 
     _prepare(threads)
     recipe = configured(
-        SftTraining(), "sft", config,
+        SftTraining(), "lora-sft" if base else "sft", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
     )  # fmt: skip
+    options = lora_options(base, rank, feed_forward, checkpointing) if base else None
     clip = stored_clips(ClipStore(clips)) if clips else drawn_clips(_mixture(out, pictures, recipe.seed), recipe.seed)
     with _bar("shots", "latents", "training") as report:
-        model = train_sft(recipe, out, load_models(_folder(source)), _vae(vae), clip, sets, large, resume, report)
+        if base and options:
+            from dreamontage.generator.training.lora_run import train_lora_sft
+
+            model = train_lora_sft(recipe, options, base, source, out, clip, sets, large, resume, report)
+        else:
+            model = train_sft(recipe, out, load_models(_folder(source)), _vae(vae), clip, sets, large, resume, report)
     typer.echo(f"model: {model}")
 
 
@@ -134,6 +150,10 @@ def dpo(
     to_share: ToShare = None,
     threads: Threads = None,
     resume: Resume = False,
+    base: Base = None,
+    rank: Rank = 16,
+    feed_forward: FeedForward = False,
+    checkpointing: Checkpointing = False,
 ) -> None:
     """Tailored DPO from SFT weights on pairs of the model's own generations: cuts and subject motion in one run.
 
@@ -149,7 +169,7 @@ def dpo(
 
     _prepare(threads)
     recipe = configured(
-        DpoTraining(), "dpo", config,
+        DpoTraining(), "lora-dpo" if base else "dpo", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
     )  # fmt: skip
     counts = (("unrelated", cut_groups), ("subject", motion_groups))
@@ -159,10 +179,16 @@ def dpo(
     )  # fmt: skip
     mixture = _mixture(out, pictures, recipe.seed)
     judge = load_discriminator(discriminator)
+    options = lora_options(base, rank, feed_forward, checkpointing) if base else None
     with _bar("groups", "pairs", "training") as report:
-        model = train_dpo(
-            recipe, plan, out, NanoStart(_folder(source)), _vae(vae), mixture, judge, resume, report
-        )
+        if base and options:
+            from dreamontage.generator.training.lora_dpo import train_lora_dpo
+
+            model = train_lora_dpo(recipe, options, base, source, plan, out, mixture, judge, resume, report)
+        else:
+            model = train_dpo(
+                recipe, plan, out, NanoStart(_folder(source)), _vae(vae), mixture, judge, resume, report
+            )
     typer.echo((out / "sweep.json").read_text())
     typer.echo(f"model: {model}")
 
