@@ -94,11 +94,11 @@ def test_beats_are_typed_spoken_in_words_only_or_silent() -> None:
 def test_every_kind_of_clip_is_drawn_and_says_only_known_words(mixture: ClipMixture) -> None:
     kinds = set()
     for seed in range(32):
-        frames, kind, beats = draw_noted(np.random.default_rng(seed), mixture, 0, 17, 64, 48)
+        frames, kind, beats = draw_noted(np.random.default_rng(seed), mixture, 0, 29, 64, 48)
         kinds.add(kind)
-        assert frames.shape == (17, 48, 64, 3) and 1 <= len(beats) <= 3
+        assert frames.shape == (29, 48, 64, 3) and 1 <= len(beats) <= 3
         for beat in beats:
-            assert 0 <= beat.start_s < beat.stop_s <= 16 / 24
+            assert 0 <= beat.start_s < beat.stop_s <= 28 / 24
             assert beat.camera or understood(beat.prompt)[0]
     assert kinds == {"camera", "world", "layers", "transition", "subject"}
 

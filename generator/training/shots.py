@@ -25,7 +25,7 @@ from dreamontage.generator.training.data.pictures import Pixels
 from dreamontage.generator.training.data.store import ClipRow, ClipStore
 from dreamontage.generator.training.data.subjects import subject_clip
 from dreamontage.generator.training.data.timing import beat_of, boundaries
-from dreamontage.generator.training.data.transitions import transition_clip
+from dreamontage.generator.training.data.transitions import LEAST_FRAMES, transition_clip
 from dreamontage.schemas.montage import Camera
 
 FPS = 24
@@ -34,8 +34,8 @@ OVERLAP = 3
 SLOTS = (5, 6, 7, 8, 9, 9, 9, 10, 11, 12, 14, 16)
 KINDS, KIND_SHARES = ("camera", "world", "layers"), (0.61, 0.1, 0.29)
 """What a camera does with pictures."""
-TRANSITIONS, SUBJECTS, STORED = 0.1, 0.08, 0.25
-"""Shares of two-picture transitions and of motion subjects among drawn clips, and of stored clips if there are any."""
+TRANSITIONS, SUBJECTS, STORED = 0.14, 0.08, 0.25
+"""Shares of two-picture transitions (where long enough) and motion subjects among drawn clips, and of stored clips."""
 TELLINGS, TELLING_SHARES = ("typed", "spoken", "words", "silent"), (0.45, 0.12, 0.18, 0.25)
 """How much the beats of a shot say: all, all in words, what happens but no camera, nothing."""
 SMALL_SIZES = ((160, 96), (160, 96), (128, 128), (96, 160))
@@ -105,11 +105,11 @@ def draw_noted(
 ) -> tuple[Pixels, str, tuple[ClipBeat, ...]]:
     """A clip of any kind with its kind and its timed words."""
     share = rng.random()
-    if share < TRANSITIONS:
+    if share < TRANSITIONS and frames >= LEAST_FRAMES:
         pair = [mixture.picture(rng, index) for _ in range(2)]
         clip, beats = transition_clip(rng, *pair, frames, height, width)
         return recoloured(rng, clip), "transition", beats
-    if share < TRANSITIONS + SUBJECTS:
+    if TRANSITIONS <= share < TRANSITIONS + SUBJECTS:
         clip, beats, _ = subject_clip(rng, mixture, index, frames, height, width)
         return recoloured(rng, clip), "subject", beats
     clip, shot = draw_clip(rng, mixture, index, frames, width, height)

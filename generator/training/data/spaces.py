@@ -86,8 +86,8 @@ def room(rng: np.random.Generator, first: Picture, second: Picture, frames: int,
 
 def door(rng: np.random.Generator, first: Picture, second: Picture, frames: int, height: int, width: int) -> Made:
     """The first picture opens like a door of one leaf or two, or like a page, and the camera goes on to the second."""
-    leaves, tall, focal = int(rng.choice([1, 2])), height / width, float(rng.uniform(1.6, 3.0))
-    start, stop, progress = inner_span(rng, frames)
+    leaves, tall, focal = int(rng.choice([1, 2])), height / width, float(rng.uniform(2.4, 3.6))
+    start, stop, progress = inner_span(rng, frames, 0.1)
     full, behind = view_of(rng, first, int(FINE * height), int(FINE * width)), face_of(rng, second, height, width)
     share = 1 / leaves
     columns = full.shape[1] // leaves

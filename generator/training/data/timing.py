@@ -34,9 +34,12 @@ def smooth(values: Any) -> NDArray[Any]:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def inner_span(rng: np.random.Generator, frames: int) -> tuple[int, int, Progress]:
-    """Frames between which something happens inside a clip, and its smooth progress [F] from 0 to 1."""
-    start, stop = int(rng.uniform(0, 0.2) * frames), frames - 1 - int(rng.uniform(0, 0.2) * frames)
+def inner_span(rng: np.random.Generator, frames: int, margin: float = 0.2) -> tuple[int, int, Progress]:
+    """Frames between which something happens inside a clip, and its smooth progress [F] from 0 to 1.
+
+    `margin`: the largest share of the clip before and after it.
+    """
+    start, stop = int(rng.uniform(0, margin) * frames), frames - 1 - int(rng.uniform(0, margin) * frames)
     return start, stop, smooth((np.arange(frames) - start) / max(1, stop - start))
 
 

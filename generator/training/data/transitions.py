@@ -129,8 +129,8 @@ def whip(rng: np.random.Generator, first: Picture, second: Picture, frames: int,
     length = (height, width)[axis]
     canvas = _flat(_joined(one, two, direction, int(rng.uniform(0.2, 0.9) * length)))
     reach = canvas.size[axis] - length
-    start, stop = sorted(int(x * (frames - 1)) for x in (rng.uniform(0, 0.3), rng.uniform(0.7, 1.0)))
-    shutter, fine = float(rng.uniform(0.5, 1.0)), 16
+    start, stop = sorted(int(x * (frames - 1)) for x in (rng.uniform(0, 0.18), rng.uniform(0.82, 1.0)))
+    shutter, fine = float(rng.uniform(0.7, 1.0)), 16
 
     def place(time: NDArray[np.float64]) -> NDArray[np.float64]:
         s = smooth((time - start) / max(1, stop - start)) * reach
@@ -204,8 +204,8 @@ def match_zoom(rng: np.random.Generator, first: Picture, second: Picture, frames
             scales = np.exp(sign * (reach * (s - end) + spread * np.linspace(-1, 1, 5)[:: 1 if 0 < s < 1 else 5]))
             ways = np.stack([view @ _zoomed(height, width, middle, float(scale)) for scale in scales])
             sights.append((render_views(picture, ways, height, width).mean(0) + 0.5).astype(np.uint8))
-        share = smooth((s - 0.3) / 0.4 * 2.2 - far) * smooth(s / 0.2)
-        clip[index] = mixed(sights[0], sights[1], np.maximum(share, smooth((s - 0.75) / 0.2)))
+        share = smooth((s - 0.12) * 3 - 1.3 * far) * smooth(s / 0.2)
+        clip[index] = mixed(sights[0], sights[1], np.maximum(share, smooth((s - 0.5) / 0.45)))
     camera = {"direction": "out" if outwards else "in", "amount": float(np.exp(reach)), "ease": ease}
     return clip, (beat_of(0, frames - 1, "morph", move="zoom", **camera),)
 
@@ -274,6 +274,8 @@ TRANSITIONS: dict[str, tuple[Transition, float]] = {
     "morph": (morph, 0.06),
 }
 """Every way and its share."""
+LEAST_FRAMES = 29
+"""Frames below which a way is so fast that it looks like a cut."""
 
 
 def transition_clip(
