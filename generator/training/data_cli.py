@@ -93,3 +93,11 @@ def show(
     if sheet:
         picture = contact_sheet(store, rows[first:], clips)
         cv2.imwrite(str(sheet), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+@app.command()
+def join(folder: Annotated[Path, typer.Argument(help="Folder whose subfolders hold builds.")]) -> None:
+    """Make one set of several builds: FOLDER/manifest.jsonl names all their clips."""
+    from dreamontage.generator.training.data import store
+
+    typer.echo(f"{len(store.join(folder))} clips in {folder / store.MANIFEST}")

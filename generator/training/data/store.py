@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from dreamontage.generator.files import write_whole
 from dreamontage.generator.frames import load_clip
 from dreamontage.generator.training.data.notes import ClipNote
 from dreamontage.generator.training.data.pictures import Pixels
@@ -96,3 +97,14 @@ class ClipStore:
         size = (row.note.width, row.note.height)
         frames = load_clip(self.folder / row.file, "mov", fps=row.note.fps, size=size, max_frames=row.note.frames)
         return np.ascontiguousarray(frames)
+
+
+def join(folder: Path) -> list[ClipRow]:
+    """Write the manifest of `folder` anew: all clips of the builds in its subfolders, where they lie."""
+    rows: list[ClipRow] = []
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        place = manifest.parent
+        rows += [row.model_copy(update={"file": f"{place.name}/{row.file}"}) for row in ClipStore(place).rows()]
+    rows = [row.model_copy(update={"index": index}) for index, row in enumerate(rows)]
+    write_whole(folder / MANIFEST, "".join(row.model_dump_json() + "\n" for row in rows).encode())
+    return rows
