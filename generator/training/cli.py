@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dreamontage.generator.training import stages_cli
+from dreamontage.generator.training import lora_cli, stages_cli
 
 app = typer.Typer(name="train", help="Train and measure nano's networks.", no_args_is_help=True)
 
@@ -85,8 +85,16 @@ def adapt(
     to_share: Annotated[float, typer.Option(help="... and ends here, 0..1.")] = 1.0,
     naive: Annotated[bool, typer.Option(help="Ablation: anchors are slices of the clip's own latents.")] = False,
     config: Annotated[Path | None, typer.Option(help="Recipe as a TOML file; default: recipes/adapt.toml.")] = None,
+    base: lora_cli.Base = None,
+    rank: lora_cli.Rank = 16,
+    feed_forward: lora_cli.FeedForward = False,
+    checkpointing: lora_cli.Checkpointing = False,
+    size: Annotated[str | None, typer.Option(help="With --base: size of all shots, WIDTHxHEIGHT.")] = None,
 ) -> None:
-    """Adaptive tuning of the transformer on clips of known motion, guided and plain; OUT/model is the result."""
+    """Adaptive tuning of the transformer on clips of known motion, guided and plain; OUT/model is the result.
+
+    With --base that is an adapter of a Wan-layout checkpoint, begun at the adapter that --warm-start names.
+    """
     import cv2
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -102,14 +110,14 @@ def adapt(
     if threads:
         torch.set_num_threads(threads)
     recipe = configured(
-        AdaptTraining(), "adapt", config, minutes=minutes, steps=steps, seed=seed, naive=naive or None,
+        AdaptTraining(), "lora-adapt" if base else "adapt", config,
+        minutes=minutes, steps=steps, seed=seed, naive=naive or None,
         from_share=from_share or None, to_share=to_share if to_share < 1 else None,
     )  # fmt: skip
     sources = find_pictures(pictures or [])
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
-    folder = vae or weights_folder("nano") / "vae"
-    network = NanoAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    options = lora_cli.lora_options(base, rank, feed_forward, checkpointing) if base else None
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         tasks = {stage: bar.add_task(stage, total=1.0) for stage in ("shots", "latents", "training")}
@@ -117,7 +125,18 @@ def adapt(
         def report(stage: str, done: float, total: float, text: str) -> None:
             bar.update(tasks[stage], completed=done, total=total, description=text or stage)
 
-        model = train_adapt(recipe, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
+        if base and options:
+            from dreamontage.generator.training.data.batches import ClipMixture
+            from dreamontage.generator.training.lora_run import train_lora_adapt
+
+            mixture, sides = ClipMixture(load_pictures(sources), recipe.seed), stages_cli.sides(size) if size else None
+            model = train_lora_adapt(
+                recipe, options, base, warm_start, out, mixture, shots, large, sides, resume, report
+            )
+        else:
+            folder = vae or weights_folder("nano") / "vae"
+            network = NanoAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
+            model = train_adapt(recipe, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
     typer.echo(f"model: {model}")
 
 

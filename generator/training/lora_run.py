@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,6 @@ from dreamontage.generator.models.wan_text import phrases
 from dreamontage.generator.sampling import Sampling, sample
 from dreamontage.generator.training.adapt import AdaptTraining, Book
 from dreamontage.generator.training.data.batches import ClipMixture
-from dreamontage.generator.training.data.pictures import Picture
 from dreamontage.generator.training.lora import LoraAdaptTrainer, LoraOptions, LoraTrainer, lora_models
 from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import (
@@ -36,9 +33,9 @@ from dreamontage.generator.training.samples import (
     note_of,
     write_sample,
 )
+from dreamontage.generator.training.sft import CLASSES, BalancedBook, Clip, SftTraining, draw_windows
 from dreamontage.generator.training.shots import draw_shots, load_shot
 from dreamontage.generator.training.wan import WanFacts, grey, load_vae, posterior, read_facts
-from dreamontage.schemas.errors import InvalidInput
 
 STRIPS = 2
 """Shots at the start that are kept out of training and drawn as strips on the way."""
@@ -172,19 +169,17 @@ def train_lora_adapt(
     config: AdaptTraining,
     options: LoraOptions,
     base: Path,
+    adapter: Path | None,
     out: Path,
-    pictures: Sequence[Picture],
+    mixture: ClipMixture,
     shots: int,
     large: int,
     size: tuple[int, int] | None = None,
-    adapter: Path | None = None,
     resume: bool = False,
     report: Report = lambda *_: None,
 ) -> Path:
     """Adaptive tuning of an adapter, on the shots that nano's is tuned on (`train_adapt`), at `size` if it is given."""
-    for remark in read_facts(base).remarks():
-        logging.getLogger(__name__).warning(remark)
-    mixture = ClipMixture(list(pictures), config.seed)
+    read_facts(base)  # refused before anything is drawn
     with Accelerator(mixed_precision="no").main_process_first():
         drawn = draw_shots(
             out / "shots", mixture, shots, large, config.seed, lambda n: report("shots", n, shots, ""), size=size
@@ -192,10 +187,28 @@ def train_lora_adapt(
     return train_lora(config, options, base, out, drawn, adapter, resume=resume, report=report)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """ "480x272" as (480, 272). Raises InvalidInput: both sides are multiples of 16 on Wan's grid."""
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    width, height = (int(side) for side in found.groups()) if found else (0, 0)
-    if not width or width % 16 or height % 16 or not height:
-        raise InvalidInput(f"{text!r} is no size", field="size", allowed="WIDTHxHEIGHT, multiples of 16, as 480x272")
-    return width, height
+def train_lora_sft(
+    config: SftTraining,
+    options: LoraOptions,
+    base: Path,
+    adapter: Path | None,
+    out: Path,
+    clip: Clip,
+    sets: int,
+    large: int,
+    resume: bool = False,
+    report: Report = lambda *_: None,
+) -> Path:
+    """Visual-expression SFT of an adapter, on the windows that nano's is tuned on (`train_sft`)."""
+    read_facts(base)
+    total = CLASSES * sets
+    with Accelerator(mixed_precision="no").main_process_first():
+        drawn = draw_windows(
+            out / "shots", clip, sets, large, config.seed, lambda n: report("shots", n, total, "")
+        )
+
+    def book(kept: Sequence[Sample]) -> BalancedBook:
+        return BalancedBook([kept[at : at + CLASSES] for at in range(0, len(kept), CLASSES)], config.tokens)
+
+    title = "visual-expression SFT (LoRA)"
+    return train_lora(config, options, base, out, drawn, adapter, title, CLASSES, book, resume, report)

@@ -117,7 +117,7 @@ def cut_discriminator(
     recipe = configured(
         DiscriminatorTraining(), "cut-discriminator", config, minutes=minutes, steps=steps, seed=seed
     )
-    plan = GroupPlan((("unrelated", count), ("camera", max(1, count // 4))), seeds, _sides(size), slots)
+    plan = GroupPlan((("unrelated", count), ("camera", max(1, count // 4))), seeds, sides(size), slots)
     mixture = _mixture(out, pictures, recipe.seed)
     with _bar("groups", "labels", "training") as report:
         folder = train_discriminator(
@@ -174,7 +174,7 @@ def dpo(
     )  # fmt: skip
     counts = (("unrelated", cut_groups), ("subject", motion_groups))
     plan = Pairing(
-        GroupPlan(counts, seeds, _sides(size), slots, first_seed=1_000_000),
+        GroupPlan(counts, seeds, sides(size), slots, first_seed=1_000_000),
         Gaps(cut_gap), Gaps(motion_gap, motion_share), tuple(beta or (500.0, 2000.0)),
     )  # fmt: skip
     mixture = _mixture(out, pictures, recipe.seed)
@@ -261,7 +261,7 @@ def evaluate_stage(
     named = [entry.partition("=") for entry in model]
     models = {name: load_models(Path(folder or name)) for name, _, folder in named}
     scenes = held_out(
-        held_out_pictures(), {"unrelated": unrelated, "subject": subjects, "camera": camera}, _sides(size), slots
+        held_out_pictures(), {"unrelated": unrelated, "subject": subjects, "camera": camera}, sides(size), slots
     )
     judge = load_discriminator(discriminator) if discriminator else None
     with _bar("scenes") as report:
@@ -306,7 +306,8 @@ def _mixture(out: Path, pictures: Sequence[Path] | None, seed: int) -> ClipMixtu
     return ClipMixture(list(load_pictures(sources)), seed)
 
 
-def _sides(size: str) -> tuple[int, int]:
+def sides(size: str) -> tuple[int, int]:
+    """ "480x272" as (480, 272). Raises InvalidInput."""
     from dreamontage.schemas.errors import InvalidInput
 
     sides = [int(side) if side.isdigit() else 0 for side in size.split("x")]

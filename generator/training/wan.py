@@ -132,7 +132,8 @@ def load_transformer(facts: WanFacts, device: torch.device, bf16: bool = True) -
     model = WanBackbone.from_pretrained(
         facts.folder / "transformer", torch_dtype=torch.bfloat16 if fast else torch.float32
     )
-    model.set_attn_processor(PiecewiseAttention())  # type: ignore[no-untyped-call]
+    if not fast:
+        model.set_attn_processor(PiecewiseAttention())  # type: ignore[no-untyped-call]
     loaded: WanBackbone = model.requires_grad_(False).to(device)
     return loaded
 
