@@ -60,7 +60,7 @@ def pose_likeness(frames: Video, truth: SubjectTruth) -> NDArray[np.float64]:
     softness = SOFT * np.median(strange, axis=(1, 2), keepdims=True)
     strange = (strange - softness).clip(0, None)
     for k, mask in enumerate(truth.masks):
-        cover = _shrunk(255 * mask.astype(np.float32), shown.shape[1:3]) / 255
+        cover = _shrunk(mask.astype(np.float32), shown.shape[1:3])
         contrast = float((np.abs(poses[k] - background[0]).mean(-1) * cover).sum()) + 1e-6
         unlike = (np.abs(shown - poses[k]).mean(-1) - softness).clip(0, None)
         missing = (unlike * cover).sum((1, 2)) / contrast

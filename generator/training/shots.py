@@ -106,8 +106,8 @@ def draw_noted(
     """A clip of any kind with its kind and its timed words."""
     share = rng.random()
     if share < TRANSITIONS and frames >= LEAST_FRAMES:
-        pair = [mixture.picture(rng, index) for _ in range(2)]
-        clip, beats = transition_clip(rng, *pair, frames, height, width)
+        first, second = (mixture.picture(rng, index) for _ in range(2))
+        clip, beats = transition_clip(rng, first, second, frames, height, width)
         return recoloured(rng, clip), "transition", beats
     if TRANSITIONS <= share < TRANSITIONS + SUBJECTS:
         clip, beats, _ = subject_clip(rng, mixture, index, frames, height, width)

@@ -65,7 +65,7 @@ class Actor:
         )
         flags = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         layer = cv2.warpAffine(self.skin, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.warpAffine(self.shape, matrix, (width, height), flags=flags).astype(np.float32) / 255
+        mask = np.asarray(cv2.warpAffine(self.shape, matrix, (width, height), flags=flags) / 255, np.float32)
         lit = np.asarray(layer, np.float32)
         if self.kind == "ball":
             ys, xs = np.indices((height, width)).astype(np.float32)
@@ -125,7 +125,7 @@ class Actor:
             ink = tuple(float(c) * shade for c in self.colours[colour])
             cv2.polylines(layer, dots, False, ink, max(1, round(thick * unit)), cv2.LINE_AA, 4)
             cv2.polylines(mask, dots, False, 255, max(1, round(thick * unit)), cv2.LINE_AA, 4)
-        return np.asarray(layer, np.float32), mask.astype(np.float32) / 255
+        return np.asarray(layer, np.float32), np.asarray(mask / 255, np.float32)
 
 
 def _down(angle: float) -> NDArray[np.float64]:

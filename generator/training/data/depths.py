@@ -107,16 +107,16 @@ def _over(
 def among(rng: np.random.Generator, pictures: list[Picture], frames: int, height: int, width: int) -> Made:
     """Fly forwards (or sideways) among cut-outs at many depths before a far picture."""
     back, ease = view_of(rng, pictures[0], round(1.5 * height), round(1.5 * width)), random_ease(rng)
+    sideways = rng.random() < 0.35
+    way = float(rng.uniform(0.4, 0.9)) * rng.choice([-1, 1]) if sideways else float(rng.uniform(1.5, 3.0))
     things = []
     for _ in range(int(rng.integers(16, 36))):
         side = int(rng.uniform(0.3, 0.6) * min(height, width))
         face = view_of(rng, pictures[int(rng.integers(1, len(pictures)))], side, side)
-        z = float(rng.uniform(0.6, 3.6))
+        z = float(rng.uniform(0.6, 3.6 if sideways else way + 2))
         spot = rng.uniform(-0.7, 0.7, 2) * [1, height / width] * z
         things.append((z, spot, np.concatenate([face, cut_out(rng, side)[..., None]], axis=-1)))
     things.sort(key=lambda thing: -thing[0])
-    sideways = rng.random() < 0.35
-    way = float(rng.uniform(0.4, 0.9)) * rng.choice([-1, 1]) if sideways else float(rng.uniform(1.5, 3.0))
     clip = np.empty((frames, height, width, 3), np.uint8)
     for index, s in enumerate(eased(ease, frames)):
         x, z = (way * (s - 0.5), 0.0) if sideways else (0.0, way * float(s))

@@ -25,8 +25,9 @@ Maker = Callable[[np.random.Generator, int, int, Pixels], Effect]
 
 def _grid(height: int, width: int) -> tuple[Floats, Floats]:
     """Coordinates x and y [H,W] in view widths from the middle."""
-    ys, xs = np.indices((height, width)).astype(np.float32)
-    return (xs - (width - 1) / 2) / width, (ys - (height - 1) / 2) / width
+    ys, xs = np.indices((height, width))
+    across, down = (xs - (width - 1) / 2) / width, (ys - (height - 1) / 2) / width
+    return across.astype(np.float32), down.astype(np.float32)
 
 
 def _bent(frame: Floats, dx: Floats, dy: Floats) -> Floats:

@@ -66,6 +66,12 @@ def _seen_along(picture: Picture, path: Path, height: int, width: int) -> Pixels
     return render_views(picture, np.stack(views), height, width)
 
 
+def _calmed(path: Path, frames: float) -> Path:
+    """A path [F,N] smoothed over about so many frames."""
+    calm = cv2.GaussianBlur(path, (1, 0), sigmaX=1e-6, sigmaY=frames, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(calm, np.float64)
+
+
 def moves_clip(rng: np.random.Generator, picture: Picture, frames: int, height: int, width: int) -> Made:
     """One to three moves, each eased, one flowing into the next."""
     count = int(rng.integers(1, 4))
@@ -81,7 +87,7 @@ def moves_clip(rng: np.random.Generator, picture: Picture, frames: int, height: 
         pace = amount / (high - low) * frames if name in ("pan", "tilt", "whip") else 0.6
         words = "fast" if pace > 1.2 else "slow" if pace < 0.5 else "smooth"
         beats.append(beat_of(int(low), int(high), words, move=name, direction=direction, amount=amount, ease=ease))
-    path = cv2.GaussianBlur(path, (1, 0), sigmaX=1e-6, sigmaY=1.5, borderType=cv2.BORDER_REPLICATE)
+    path = _calmed(path, 1.5)
     return _seen_along(picture, path, height, width), tuple(beats)
 
 
@@ -144,8 +150,7 @@ def chase_clip(
     else:
         lift = 4 * 1.3 * height * t * (1 - t)
         events = [frames // 2]
-    camera_x = cv2.GaussianBlur(x[:, None], (1, 0), sigmaX=1e-6, sigmaY=4, borderType=cv2.BORDER_REPLICATE)[:, 0]
-    camera_x -= width * 0.06 * np.sin(2 * np.pi * t)
+    camera_x = _calmed(x[:, None], 4)[:, 0] - width * 0.06 * np.sin(2 * np.pi * t)
     camera_y = -lift * (0.8 if sport == "fly" else 0.25)
     back = view_of(rng, picture, 2 * height, 2 * width)
     shutter = np.linspace(-0.25, 0.25, 5)

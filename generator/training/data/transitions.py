@@ -250,14 +250,11 @@ def morph(rng: np.random.Generator, first: Picture, second: Picture, frames: int
     for index, s in enumerate(progress):
         front = s * (1 + soft + 2 * reach) - reach
         near = np.exp(-(((order - front) / reach) ** 2)) * smooth(min(s, 1 - s) / 0.15)
-        sights = [
-            cv2.remap(
-                view, xs + sign * (near * bend[0]).astype(np.float32), ys + sign * (near * bend[1]).astype(np.float32),
-                cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101,
-            )
-            for view, sign in ((one, 1), (two, -1))
-        ]  # fmt: skip
-        clip[index] = mixed(*sights, smooth((front - order) / soft) if 0 < s < 1 else np.full(order.shape, float(s)))
+        dx, dy = (np.asarray(near * part, np.float32) for part in bend)
+        border = cv2.BORDER_REFLECT_101
+        old = np.asarray(cv2.remap(one, xs + dx, ys + dy, cv2.INTER_LINEAR, borderMode=border), np.uint8)
+        new = np.asarray(cv2.remap(two, xs - dx, ys - dy, cv2.INTER_LINEAR, borderMode=border), np.uint8)
+        clip[index] = mixed(old, new, smooth((front - order) / soft) if 0 < s < 1 else np.full(order.shape, float(s)))
     return clip, (beat_of(start, stop, str(rng.choice(["melt", "morph", "slow morph", "smooth morph"]))),)
 
 
@@ -282,6 +279,6 @@ def transition_clip(
     rng: np.random.Generator, first: Picture, second: Picture, frames: int, height: int, width: int
 ) -> Made:
     """A random way between two pictures."""
-    makers, shares = zip(*TRANSITIONS.values(), strict=True)
-    maker = makers[int(rng.choice(len(makers), p=np.array(shares) / sum(shares)))]
-    return maker(rng, first, second, frames, height, width)
+    makers = [maker for maker, _ in TRANSITIONS.values()]
+    shares = np.array([share for _, share in TRANSITIONS.values()])
+    return makers[int(rng.choice(len(makers), p=shares / shares.sum()))](rng, first, second, frames, height, width)
