@@ -33,7 +33,8 @@ STILL_GAPS = (7, 8, 9, 10, 11, 12, 13, 18)
 CLIP_GAPS = (5, 10)
 """Slots from the end of a clip to the next clip."""
 EVERY = 5
-"""An edit changes every fifth still: its way reaches two gaps on each side, the fifth gap stays and holds its end."""
+"""An edit changes every fifth still: that reaches two gaps on each side, the fifth gap is kept, and held."""
+FAR = 9
 
 
 def run_montages(pipeline: Any, extent: Extent, settings: RenderSettings, progress: Progress) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def run_montages(pipeline: Any, extent: Extent, settings: RenderSettings, progre
     takes = render_takes(pipeline, staged, settings)
     measured(staged, takes, ["carried"], "stills")
     for edit in range(extent.edits):
-        pinned = edited(pinned, edit)
+        pinned = edited(pinned, edit, extent.size)
         staged = stage(pipeline, pinned, 4 * slots - 3, extent.size)
         takes = render_takes(pipeline, staged, settings, takes)
         measured(staged, takes, ["held"], f"stills, edit {edit + 1}")
@@ -101,11 +102,12 @@ def montage_of_stills(slots: int, size: tuple[int, int]) -> Pinned:
     return pinned
 
 
-def edited(pinned: Pinned, edit: int) -> Pinned:
-    """Another picture at every fifth anchor: the same photograph mirrored, as a user swaps one take for another."""
+def edited(pinned: Pinned, edit: int, size: tuple[int, int]) -> Pinned:
+    """Another photograph at every fifth still, one that is not near it; `edit` 0, 1, 2, … chooses which."""
+    pictures = list(stills(size).values())
     return [
-        (np.ascontiguousarray(pictures[:, :, ::-1]) if index % EVERY == edit % EVERY else pictures, frame)
-        for index, (pictures, frame) in enumerate(pinned)
+        (pictures[(index + FAR * (edit + 1)) % len(pictures)][None] if index % EVERY == edit % EVERY else given, frame)
+        for index, (given, frame) in enumerate(pinned)
     ]
 
 

@@ -27,7 +27,7 @@ class Extent:
     one_shots: int | None = None
     every: int = 3
     montage_s: float = 60.0
-    edits: int = 5
+    edits: int = 6
     words: int = 12
     vocabulary: tuple[str, ...] = ()
     plain: int = 8
@@ -40,7 +40,7 @@ class Extent:
 FULL = Extent(journeys=(Journeys(2.0, 15, 5), Journeys(4.0, 8, 5), Journeys(8.0, 6, 3)))
 """104 transitions: 60 of 2 s, 32 of 4 s, 12 of 8 s."""
 QUICK = Extent(
-    journeys=(Journeys(1.0, 1, 2),), one_shots=1, every=12, montage_s=4.0, edits=1, words=1,
-    vocabulary=("pan left",), plain=1, speed_s=1.0, speed_size=(256, 144), sheets=1,
+    journeys=(Journeys(1.0, 1, 2),), one_shots=1, every=12, montage_s=2.75, edits=0, words=1,
+    vocabulary=("pan left",), plain=1, speed_s=0.7, speed_size=(256, 144), sheets=1,
 )  # fmt: skip
 """One of everything: says that the suite runs, and nothing about quality."""
