@@ -45,7 +45,7 @@ class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for before, after in zip((9, *widths[:-1]), widths, strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
         self.pictures = nn.Sequential(*layers)
-        self.times = nn.Sequential(
+        self.over_time = nn.Sequential(
             nn.Conv1d(2 * widths[-1], times, 3, padding=1), nn.ReLU(),
             nn.Conv1d(times, times, 5, padding=2), nn.ReLU(),
             nn.Conv1d(times, times, 5, padding=4, dilation=2), nn.ReLU(),
@@ -59,7 +59,7 @@ class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pairs = torch.cat([before, after, 4 * (after - before)], dim=2)
         seen = self.pictures(pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1).unflatten(0, pairs.shape[:2])
-        course = self.times(pooled.transpose(1, 2))
+        course = self.over_time(pooled.transpose(1, 2))
         logits: Tensor = self.head(torch.cat([course.amax(2), course.mean(2)], dim=1))
         return logits
 
@@ -146,7 +146,7 @@ class DiscriminatorTrainer(Trainer):
     def inner_parameters(self) -> list[Tensor]:
         """The kernels beyond the first."""
         network = self.networks["discriminator"]
-        kernels = [p for p in [*network.pictures.parameters(), *network.times.parameters()] if p.ndim > 1]
+        kernels = [p for p in [*network.pictures.parameters(), *network.over_time.parameters()] if p.ndim > 1]
         return kernels[1:]
 
     def draw_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
