@@ -161,6 +161,25 @@ def test_what_moves_without_a_camera_is_followed_by_dense_flow(pictures: list[Fr
     assert psnr(aligned[inner], middle[inner]) > psnr((a[inner] / 2 + b[inner] / 2), middle[inner]) + 2
 
 
+def test_where_a_thing_moves_before_a_still_camera_the_camera_stays_and_the_thing_goes(pictures: list[Frames]) -> None:
+    ground, face = seen(pictures[0], 420, 320, 2.0), seen(pictures[1], 400, 300)
+
+    def scene(x: int) -> Frames:
+        shown, mask = ground.copy(), np.zeros((SIZE[1], SIZE[0]), np.uint8)
+        cv2.circle(mask, (x, 72), 40, 255, -1)
+        shifted = np.roll(face, x - 128, axis=1)
+        shown[mask > 0] = shifted[mask > 0]
+        return shown
+
+    n, first, last = 16, scene(122), scene(134)
+    frames, _ = Previz([still(first, 0, "a"), still(last, n, "b")], [], n + 1, SIZE, FPS).window(0, n + 1)
+    corner, thing = (slice(0, 24), slice(0, 256)), (slice(44, 100), slice(98, 154))
+    assert cv2.absdiff(frames[n // 2][corner], ground[corner]).max() <= 4
+    truth, fade = scene(128)[thing], first[thing] / 2 + last[thing] / 2
+    assert psnr(frames[n // 2][thing], truth) > psnr(fade, truth) + 4
+    assert longest_freeze(frames) <= 0.1
+
+
 @pytest.mark.parametrize("n", [8, 32, 64, 160])
 @pytest.mark.parametrize("move", [None, "tilt", "push_through", "roll"])
 def test_unrelated_pictures_are_joined_by_sharp_travel_without_cut_or_freeze(

@@ -16,7 +16,7 @@ from dreamontage.generator.previz.moves import PrevizBeat, Size
 from dreamontage.generator.previz.twist import Twist
 
 TRAVEL_S, WHIP_S = 2.6, 0.9
-CALM = 0.05
+CALM, MOVING = 0.05, (0.004, 0.01)
 REACH_S = 1.5
 """A still's speed is handed over within this time. The longer, the truer an eased camera through stills far apart
 (gaps of 2 s: 28.1 dB with 2 s, 27.7 with 1.5, 27.2 with 1), and the more of the shot changes with one still.
@@ -70,7 +70,10 @@ class Course:
         longest = (WHIP_S if self.whip else TRAVEL_S) * fps
         # Where things move before a still camera they carry the gap: frames change by |a - b| / n on average or more.
         change = float(cv2.absdiff(first, last).mean()) / n
-        calm = (1 - smooth((change - 0.4) / 0.6)) * smooth(1 - pace / CALM)
+        moving = 0.0 if self.solved is None or self.solved.flow is None else self.solved.flow.reach() * fps / n
+        lively = smooth((moving - MOVING[0]) / MOVING[1]) * smooth((change - 0.1) / 0.15)
+        calm = (1 - smooth((change - 0.4) / 0.6)) * (1 - lively)
+        calm *= smooth(1 - pace / CALM)
         self.calm = calm if self.solved else smooth(2 * n / longest - 1)
         self.busy = float(n)
         if self.solved is None and n > longest:
