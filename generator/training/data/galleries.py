@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import miniworld
 import numpy as np
 import pyglet
 from numpy.typing import NDArray
 
-if not os.environ.get("DISPLAY"):
+if not os.environ.get("DISPLAY"):  # before anything of miniworld is imported
     pyglet.options["headless"] = True
 
 from miniworld.entity import ImageFrame, MeshEnt
@@ -28,6 +27,7 @@ from miniworld.math import intersect_circle_segs
 from miniworld.miniworld import MiniWorldEnv
 from miniworld.opengl import Texture
 from miniworld.params import DEFAULT_PARAMS
+from miniworld.utils import get_subdir_path
 from pyglet import gl
 
 from dreamontage.generator.training.data.camera import eased
@@ -224,7 +224,7 @@ def _load(name: str) -> Any:
 @lru_cache(maxsize=4)
 def _gallery(width: int, height: int) -> Gallery:
     """One renderer for each size; OpenGL keeps its textures for the life of the process."""
-    folder = Path(miniworld.__file__).parent / "textures" / "portraits"
+    folder = Path(get_subdir_path("textures")) / "portraits"
     Texture.load = staticmethod(_load)
     Texture.tex_paths.update({f"portraits/{p.stem}": [str(p)] for p in sorted(folder.glob("*.png"))})
     Texture.tex_paths.update({f"painted/{n}": [f"painted/{n}"] for n in range(PAINTINGS)})
