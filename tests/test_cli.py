@@ -31,7 +31,7 @@ def test_help_comes_at_once_and_names_every_command(tmp_path: Path) -> None:
     shown = dreamontage("--help", home=tmp_path)
     after = os.times()
     assert shown.returncode == 0
-    for command in ("serve", "render", "add", "demo", "doctor", "train", "evaluate"):
+    for command in ("serve", "render", "add", "demo", "doctor", "train", "evaluate", "data"):
         assert command in shown.stdout
     assert after.children_user - before.children_user < 1.0, "processor time; the machine may be busy"
     assert not (tmp_path / "studio.db").exists()
