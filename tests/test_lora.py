@@ -16,15 +16,18 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
 from safetensors.torch import load_file
 from tiny_model import picture
 from tiny_wan import save_tiny_wan
+from typer.testing import CliRunner
 
 from dreamontage.generator.models.catalogue import folder_hash
 from dreamontage.generator.models.vocabulary import TimedWord
 from dreamontage.generator.models.wan_text import TEXT_TOKENS, WanPrompts, phrases, spoken
 from dreamontage.generator.pipeline import NANO, DreaMontagePipeline
 from dreamontage.generator.training.adapt import AdaptTraining, late_times
+from dreamontage.generator.training.cli import app
+from dreamontage.generator.training.cut_discriminator import CutDiscriminator
 from dreamontage.generator.training.data.batches import ClipMixture
 from dreamontage.generator.training.data.procedural import paint
-from dreamontage.generator.training.lora import LoraAdaptTrainer, LoraOptions, adapter_weights, lora_models
+from dreamontage.generator.training.lora import AdapterView, LoraAdaptTrainer, LoraOptions, adapter_weights, lora_models
 from dreamontage.generator.training.lora_run import encode_wan_shots, load_wan_samples, lora_recipe, train_lora
 from dreamontage.generator.training.samples import Sample, collate
 from dreamontage.generator.training.shots import ShotAnchor, ShotBeat, draw_shot, save_shot
@@ -33,7 +36,7 @@ from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.montage import Camera
 
 CPU = torch.device("cpu")
-FAST = AdaptTraining(minutes=None, steps=30, tokens=80, bf16=False, adam_lr=2e-2, warm_up=1e-3, ema=0.9)
+FAST = AdaptTraining(minutes=None, steps=30, tokens=40, bf16=False, adam_lr=2e-2, warm_up=1e-3, ema=0.9)
 RANK = LoraOptions(rank=4)
 
 
@@ -47,7 +50,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     mixture = ClipMixture([replace(paint(seed, 192), kind="own") for seed in range(3)])
     folder = tmp_path_factory.mktemp("shots")
     for index in range(4):
-        drawn = draw_shot(5, index, mixture, (64, 64), slots=5)
+        drawn = draw_shot(5, index, mixture, (32, 32), slots=5)
         anchors = (ShotAnchor(0, 1), ShotAnchor(2, 2) if index == 0 else ShotAnchor(3, 1))
         save_shot(replace(drawn, anchors=anchors, tail=0), folder / f"{index}.npz")
     return sorted(folder.iterdir())
@@ -242,7 +245,7 @@ def test_an_adapter_is_where_the_next_stage_begins_if_it_fits(
         lora_models(facts, RANK, [], CPU, 0, False, base)
 
 
-def test_averages_and_references_are_views_on_one_base(base: Path, samples: list[Sample]) -> None:
+def test_averages_and_references_are_views_on_one_base(base: Path, samples: list[Sample], tmp_path: Path) -> None:
     trainer = trainer_of(base, samples)
     trainer.train_step()
     batch = collate(samples[:1], [False], torch.Generator().manual_seed(0))
@@ -253,6 +256,8 @@ def test_averages_and_references_are_views_on_one_base(base: Path, samples: list
             found: torch.Tensor = network(*inputs, return_dict=False)[0]
             return found
 
+    same = AdapterView(trainer.transformer, trainer.fast_parameters())
+    assert torch.equal(velocity(same), velocity(trainer.transformer))
     reference = copy.deepcopy(trainer.slow_transformer)
     averaged, fast = velocity(reference), velocity(trainer.transformer)
     assert not torch.equal(averaged, fast)
@@ -261,6 +266,10 @@ def test_averages_and_references_are_views_on_one_base(base: Path, samples: list
     assert not torch.equal(velocity(trainer.slow_transformer), averaged)
     assert not torch.equal(velocity(trainer.transformer), fast)
     assert sum(param.numel() for param in reference.parameters()) == sum(p.numel() for p in trainer.fast_parameters())
+    trainer.publish(tmp_path)
+    published = lora_models(read_facts(base), RANK, [], CPU, 1, False, tmp_path).transformer
+    assert torch.allclose(velocity(published), velocity(trainer.slow_transformer), atol=1e-3)
+    assert not torch.allclose(velocity(published), velocity(trainer.transformer), atol=1e-3)
 
 
 def test_text_reaches_the_model_with_its_times(tmp_path: Path) -> None:
@@ -308,14 +317,12 @@ def test_wans_autoencoder_decodes_slot_by_slot_what_it_decodes_at_once(base: Pat
     assert torch.equal(torch.cat(pieces, dim=2), whole)
 
 
-def test_the_command_tunes_an_adapter_and_says_what_is_missing(base: Path, tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from dreamontage.generator.training.cli import app
-
-    call = ["adapt", "--out", str(tmp_path / "run"), "--steps", "1", "--shots", "3", "--size", "32x32", "--rank", "2"]
-    done = CliRunner().invoke(app, [*call, "--base", str(base)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "run" / "model" / "pytorch_lora_weights.safetensors").is_file()
+@pytest.mark.parametrize("command", [["adapt"], ["sft"], ["dpo", "--discriminator", "."]])
+def test_every_stage_refuses_a_base_that_is_none_before_it_draws_anything(command: list[str], tmp_path: Path) -> None:
+    if command[0] == "dpo":
+        CutDiscriminator().save_pretrained(tmp_path / "judge")
+        command = ["dpo", "--discriminator", str(tmp_path / "judge")]
+    call = [*command, "--out", str(tmp_path / "run"), "--base", str(tmp_path)]
     with pytest.raises(InvalidInput, match=r"transformer/config.json is missing"):
-        CliRunner().invoke(app, [*call, "--base", str(tmp_path)], catch_exceptions=False)
+        CliRunner().invoke(app, call, catch_exceptions=False)
+    assert not (tmp_path / "run" / "shots").exists() and not (tmp_path / "run" / "groups").exists()

@@ -137,14 +137,14 @@ class LoraTrainer(TransformerTrainer):
     def prepare(self, config: Recipe) -> list[tuple[Optimizer, float]]:
         """The adapter's running average, and AdamW for all of it."""
         transformer = self.networks["transformer"]
-        self.adapter = nn.ParameterDict({name.replace(".", "/"): p for name, p in adapter_weights(transformer).items()})
-        self.averages = {**self.networks, "transformer": AdapterView(transformer, self.adapter.values())}
+        self.adapter = nn.ParameterList(adapter_weights(transformer).values())
+        self.averages = {**self.networks, "transformer": AdapterView(transformer, self.adapter)}
         self.adam = torch.optim.AdamW(self.fast_parameters(), config.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)
         return [(self.adam, config.adam_lr)]
 
     def fast_parameters(self) -> list[Tensor]:
         """The adapter's weights."""
-        return list(self.adapter.values())
+        return list(self.adapter)
 
     def slow_parameters(self) -> list[Tensor]:
         """Their running averages, in the same order: what is published."""
@@ -155,7 +155,7 @@ class LoraTrainer(TransformerTrainer):
 
     def publish(self, folder: Path) -> None:
         """Save the averaged adapter in half precision as folder/pytorch_lora_weights.safetensors."""
-        names = [name.replace("/", ".") for name in self.adapter]
+        names = adapter_weights(self.transformer)
         halves = [slow.detach().half().cpu().contiguous() for slow in self.slow_parameters()]
         WanLoraLoaderMixin.save_lora_weights(
             folder,
