@@ -108,7 +108,8 @@ def pair_batch(
     velocity = noise - truth
     inputs = torch.cat([truth + time.view(-1, 1, 1, 1, 1) * velocity, mask, cond], dim=1)
     pinned = (mask > 0).any(1).flatten(2).any(2)
-    return PairBatch(*(x.to(device) for x in (inputs, time, velocity, pinned)), 2 * [pair.words for pair in pairs])
+    inputs, time, velocity, pinned = (x.to(device) for x in (inputs, time, velocity, pinned))
+    return PairBatch(inputs, time, velocity, pinned, 2 * [pair.words for pair in pairs])
 
 
 class DpoTrainer(TransformerTrainer):

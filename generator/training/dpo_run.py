@@ -128,13 +128,14 @@ def make_pairs(
     """Pairs of both kinds from groups. Raises InvalidInput where no two generations of any group differ enough."""
     sets: dict[PairKind, list[Path]] = {}
     seen = 0
-    for kind, gaps in (("cut", plan.cut_gaps), ("motion", plan.motion_gaps)):
+    asked: dict[PairKind, Gaps] = {"cut": plan.cut_gaps, "motion": plan.motion_gaps}
+    for kind, gaps in asked.items():
         own = [path for path in paths if path.name.startswith("subject") is (kind == "motion")]
-        start = seen
-        sets[kind] = build_pairs(
-            kind, own, folder, vae, judges[kind], gaps,
-            lambda n, start=start: report("pairs", start + n, len(paths), ""),
-        )  # fmt: skip
+
+        def step(done: int, before: int = seen) -> None:
+            report("pairs", before + done, len(paths), "")
+
+        sets[kind] = build_pairs(kind, own, folder, vae, judges[kind], gaps, step)
         seen += len(own)
     if not any(sets.values()):
         raise InvalidInput(

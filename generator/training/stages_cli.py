@@ -172,9 +172,10 @@ def dpo(
         DpoTraining(), "lora-dpo" if base else "dpo", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
     )  # fmt: skip
-    counts = (("unrelated", cut_groups), ("subject", motion_groups))
     plan = Pairing(
-        GroupPlan(counts, seeds, sides(size), slots, first_seed=1_000_000),
+        GroupPlan(
+            (("unrelated", cut_groups), ("subject", motion_groups)), seeds, sides(size), slots, first_seed=1_000_000
+        ),
         Gaps(cut_gap), Gaps(motion_gap, motion_share), tuple(beta or (500.0, 2000.0)),
     )  # fmt: skip
     mixture = _mixture(out, pictures, recipe.seed)
@@ -212,7 +213,10 @@ def distil(
     threads: Threads = None,
     resume: Resume = False,
 ) -> None:
-    """Distil the guided mode to one or two steps, judged by delivered pixels; the last stage. OUT/model is the result."""
+    """Distil the guided mode to one or two steps, judged by delivered pixels: the last stage.
+
+    OUT/model is the result.
+    """
     from dreamontage.generator.training.distil import DistilTraining, train_distil
     from dreamontage.generator.training.running import configured
     from dreamontage.generator.training.shots import draw_shots
