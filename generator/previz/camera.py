@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +37,8 @@ class Flow:
 
     def reach(self) -> float:
         """How far the fastest twentieth of the picture goes, in view widths."""
-        return float(np.percentile(np.linalg.norm(self.forth, axis=2), 95)) / self.forth.shape[1]
+        width: int = self.forth.shape[1]
+        return float(np.percentile(np.linalg.norm(self.forth, axis=2), 95)) / width
 
     def sized(self, width: int, height: int, factor: float) -> Flow:
         """The same motion of a picture `factor` times larger."""
@@ -216,7 +218,7 @@ def _flow(a: Frame, b: Frame, matrix: Matrix, alone: bool) -> Flow | None:
     return Flow(*fields, *(cv2.GaussianBlur(good.astype(np.float32), (0, 0), 1.5) for good in (sure, known)))
 
 
-def _pulled(picture: Frame | Field, flow: Field) -> NDArray[np.generic]:
+def _pulled(picture: Frame | Field, flow: Field) -> NDArray[Any]:
     """A picture [H,W] or field [H,W,2] at each pixel's place after a flow [H,W,2]."""
     ys, xs = np.mgrid[:flow.shape[0], :flow.shape[1]].astype(np.float32)
     border = cv2.BORDER_REPLICATE

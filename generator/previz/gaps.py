@@ -90,7 +90,7 @@ class Between:
         residual = np.eye(3) * (1 - s) + found.residual * s
         onto_a = sway @ self.twist.partly(s) @ residual
         onto_b = onto_a @ np.linalg.inv(found.matrix())
-        known_a = known_b = np.float32(1)
+        known_a = known_b = np.ones((1, 1), np.float32)
         if found.flow is None:
             (seen_a, inside_a), (seen_b, inside_b) = self.a.view(onto_a), self.b.view(onto_b)
         else:
@@ -101,8 +101,8 @@ class Between:
             seen_b, inside_b = self.b.sample(project(there, found.matrix()), onto_b)
             known_a, known_b = _values(found.flow.seen, here), _values(found.flow.shown, there)
         feather = FEATHER * min(self.size)
-        weight_a = _weight(inside_a, onto_a, feather, 1 - s, s) * (KNOWN + known_a)
-        weight_b = _weight(inside_b, onto_b, feather, s, 1 - s) * (KNOWN + known_b)
+        weight_a = np.asarray(_weight(inside_a, onto_a, feather, 1 - s, s) * (KNOWN + known_a), np.float32)
+        weight_b = np.asarray(_weight(inside_b, onto_b, feather, s, 1 - s) * (KNOWN + known_b), np.float32)
         share = (weight_b / (weight_a + weight_b))[..., None]
         mixed = to_bytes(seen_a + (seen_b.astype(np.float32) - seen_a) * share)
         sure = np.maximum(certainty(inside_a, onto_a, self.size), certainty(inside_b, onto_b, self.size))
