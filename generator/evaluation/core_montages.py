@@ -30,7 +30,7 @@ from dreamontage.schemas.models import RenderSettings
 
 STILL_GAPS = (7, 8, 9, 10, 11, 12, 13, 18)
 """Slots from one still to the next, drawn from these; beyond 13 a segment is split between two stills."""
-CLIP_GAPS = (5, 10)
+CLIP_GAPS = (5, 8)
 """Slots from the end of a clip to the next clip."""
 EVERY = 5
 """An edit changes every fifth still: that reaches two gaps on each side, the fifth gap is kept, and held."""
@@ -38,7 +38,10 @@ FAR = 9
 
 
 def run_montages(pipeline: Any, extent: Extent, settings: RenderSettings, progress: Progress) -> dict[str, Any]:
-    """Seams by kind, with the previz at the same frames and places that are no seams beside them; drift per montage."""
+    """Seams by kind, with the previz at the same frames and places that are no seams beside them; drift per montage.
+
+    `usual`: the median ratios of a montage at its places that are neither seams nor anchors.
+    """
     found: dict[str, Any] = {"seams": {"carried": [], "pinned": [], "held": []}, "elsewhere": [], "drift": []}
     task = progress.add_task(f"montages of {extent.montage_s:g} s", total=2 + extent.edits)
     slots = round(extent.montage_s * FPS / 4) + 1
@@ -79,13 +82,17 @@ def measure(
     ends = {anchor.frame + anchor.frames for anchor in staged.shot.plan.anchors}
     delivered = seam_ratios(own.curves, at, anchors, FPS)
     previz = seam_ratios(planned.curves, at, anchors, FPS)
+    usual = {
+        ratio: float(np.median([getattr(fit, ratio) for fit in delivered.elsewhere]))
+        for ratio in ("step_ratio", "jerk_ratio")
+    }
     for (frame, kind), fit, plan in zip(takes.seams, delivered.seams, previz.seams, strict=True):
         if kind in kinds:
             found["seams"][kind].append({
                 "montage": name, "frame": frame, "at_anchor": frame in ends, "final": asdict(fit),
-                "previz": asdict(plan),
+                "previz": asdict(plan), "usual": usual,
             })  # fmt: skip
-    found["elsewhere"] += [asdict(fit) for fit in delivered.elsewhere]
+    found["elsewhere"] += [{"final": asdict(fit), "usual": usual} for fit in delivered.elsewhere]
     drift = colour_drift(np.concatenate(shown), np.concatenate(guides))
     found["drift"].append({"montage": name, "seconds": staged.shot.plan.frames / FPS, "drift": drift})
 

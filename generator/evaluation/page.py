@@ -74,27 +74,22 @@ nav a { margin-right: 1rem }
 {% endfor %}</section>
 {% endfor %}</body></html>
 """
-MARKDOWN = """# {{ page.title }}
-
-{{ page.text }}
-{% for part in page.parts %}
-## {{ part.title }}
-{% if part.text %}
-{{ part.text }}
-{% endif %}{% for table in part.tables %}
-| {{ table.header | join(" | ") }} |
-|{{ "---|" * table.header | length }}
-{% for row in table.rows %}| {{ row | join(" | ") }} |
-{% endfor %}{% if table.note %}
-{{ table.note }}
-{% endif %}{% endfor %}{% for figure in part.figures %}
-![{{ figure.caption }}]({{ figure.file }})
-{% endfor %}{% endfor %}"""
 
 
 def write_page(page: Page, out: Path) -> None:
     """Write index.html and report.md into `out`; the pictures they name lie beside them."""
     html = Environment(autoescape=True, trim_blocks=True, keep_trailing_newline=True).from_string(HTML)
-    text = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(MARKDOWN)
     (out / HTML_NAME).write_text(html.render(page=page), encoding="utf-8")
-    (out / MARKDOWN_NAME).write_text(text.render(page=page) + "\n", encoding="utf-8")
+    (out / MARKDOWN_NAME).write_text(markdown(page), encoding="utf-8")
+
+
+def markdown(page: Page) -> str:
+    """The page as Markdown: blocks with an empty line between them."""
+    blocks = [f"# {page.title}", page.text]
+    for part in page.parts:
+        blocks += [f"## {part.title}", part.text]
+        for table in part.tables:
+            rows = [table.header, ["---"] * len(table.header), *table.rows]
+            blocks += ["\n".join("| " + " | ".join(row) + " |" for row in rows), table.note]
+        blocks += [f"![{figure.caption}]({figure.file})" for figure in part.figures]
+    return "\n\n".join(block for block in blocks if block) + "\n"
