@@ -26,6 +26,8 @@ from dreamontage.generator.training.trainer import Recipe, Trainer
 
 LEVELS = 5
 WIDTH, HEIGHT = 64, 36
+CELLS = (1, 4, 9)
+"""Sides in pixels of the cells over which changes are averaged."""
 DISSOLVES: dict[int, tuple[int, int]] = {5: (0, 0), 4: (2, 4), 3: (6, 10), 2: (14, 22)}
 """Frames that show both pictures, by severity: from a hard cut to a slow dissolve. Severity 1 has no change at all."""
 
@@ -33,6 +35,14 @@ DISSOLVES: dict[int, tuple[int, int]] = {5: (0, 0), 4: (2, 4), 3: (6, 10), 2: (1
 def shrunk(frames: Pixels) -> Pixels:
     """Frames [F,H,W,3] at 64x36, whatever their shape."""
     return np.stack([cv2.resize(f, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for f in frames]).astype(np.uint8)
+
+
+def steps(change: Tensor) -> Tensor:
+    """How large the changes of neighbours [B,P,3,36,64] are over cells of each size: [B,P,2·sizes], as logarithms, and
+    relative to the shot's median. Small cells see motion too, large ones only a change of picture."""
+    sizes = [F.avg_pool2d(change.flatten(0, 1), cell).abs().mean((1, 2, 3)) for cell in CELLS]
+    logs = torch.stack(sizes, dim=1).add(0.004).log().unflatten(0, change.shape[:2])
+    return torch.cat([logs + 3, logs - logs.median(dim=1, keepdim=True).values], dim=2)
 
 
 class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -46,7 +56,7 @@ class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
         self.pictures = nn.Sequential(*layers)
         self.over_time = nn.Sequential(
-            nn.Conv1d(2 * widths[-1], times, 3, padding=1), nn.ReLU(),
+            nn.Conv1d(2 * widths[-1] + 2 * len(CELLS), times, 3, padding=1), nn.ReLU(),
             nn.Conv1d(times, times, 5, padding=2), nn.ReLU(),
             nn.Conv1d(times, times, 5, padding=4, dilation=2), nn.ReLU(),
         )  # fmt: skip
@@ -59,7 +69,7 @@ class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pairs = torch.cat([before, after, 4 * (after - before)], dim=2)
         seen = self.pictures(pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1).unflatten(0, pairs.shape[:2])
-        course = self.over_time(pooled.transpose(1, 2))
+        course = self.over_time(torch.cat([pooled, steps(after - before)], dim=2).transpose(1, 2))
         logits: Tensor = self.head(torch.cat([course.amax(2), course.mean(2)], dim=1))
         return logits
 
@@ -117,8 +127,8 @@ class DiscriminatorTraining(Recipe):
     """The recipe; the network is small, so its rates are large."""
 
     minutes: float | None = 2.0
-    muon_lr: float = 2e-3
-    adam_lr: float = 2e-3
+    muon_lr: float = 1e-2
+    adam_lr: float = 5e-3
     tail: float = 0.7
     ema: float = 0.99
     bf16: bool = False

@@ -15,7 +15,7 @@ from dreamontage.generator.measuring.pairs import PairMeter
 from dreamontage.generator.training.data.pictures import Pixels
 
 FPS = 24
-SUSPICION = 0.1
+SUSPICION = 0.2
 """TransNetV2's probability from which a change of picture is suspected."""
 JUMP, LEAP = 3.0, 6.0
 """Largest flow-compensated step ÷ the median one: what is seen as a jump, and what as a very sudden change."""
