@@ -156,6 +156,18 @@ def test_the_loss_falls_and_only_the_adapter_moves(base: Path, samples: list[Sam
     assert base_weights(trainer.transformer) == before and folder_hash(base) == before_on_disk
 
 
+def test_checkpointed_blocks_and_feed_forward_layers_train_alike(base: Path, samples: list[Sample]) -> None:
+    facts, gradients = read_facts(base), []
+    for checkpointing in (False, True):
+        options = LoraOptions(rank=2, alpha=4, feed_forward=True, checkpointing=checkpointing)
+        trainer = LoraAdaptTrainer(FAST, samples, models=lora_models(facts, options, [], CPU, 0, False))
+        trainer.train_step()
+        gradients.append([param.grad for param in trainer.fast_parameters()])
+        assert any("ffn" in name for name in adapter_weights(trainer.transformer))
+    for plain, again in zip(*gradients, strict=True):
+        assert plain is not None and again is not None and torch.allclose(plain, again, atol=1e-6)
+
+
 def test_a_resumed_run_is_the_same_bit_for_bit(base: Path, samples: list[Sample], tmp_path: Path) -> None:
     whole = trainer_of(base, samples)
     for _ in range(2):

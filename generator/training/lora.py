@@ -6,7 +6,8 @@ The base stays frozen in memory and untouched on disk. What is published is `pyt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 
 from dreamontage.generator.models.vocabulary import TimedWord
 from dreamontage.generator.models.wan_text import WanPrompts
+from dreamontage.generator.numbers import number_type
 from dreamontage.generator.training.adapt import AdaptTrainer
 from dreamontage.generator.training.trainer import Models, Recipe, TransformerTrainer
 from dreamontage.generator.training.wan import WanFacts, load_transformer
@@ -149,6 +151,13 @@ class LoraTrainer(TransformerTrainer):
     def slow_parameters(self) -> list[Tensor]:
         """Their running averages, in the same order: what is published."""
         return list(self.averages["transformer"].weights)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The number type of a step. The attention kernel is torch's choice: checkpointed blocks run again outside."""
+        fast = self.config.bf16 and number_type(self.device) == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+            yield
 
     def _stateful(self) -> dict[str, Any]:
         return {"adapter": self.adapter, "slow_adapter": self.averages["transformer"], "adam": self.adam}
