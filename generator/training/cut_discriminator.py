@@ -41,7 +41,7 @@ def steps(change: Tensor) -> Tensor:
     """How large the changes of neighbours [B,P,3,36,64] are over cells of each size: [B,P,2·sizes], as logarithms, and
     relative to the shot's median. Small cells see motion too, large ones only a change of picture."""
     sizes = [F.avg_pool2d(change.flatten(0, 1), cell).abs().mean((1, 2, 3)) for cell in CELLS]
-    logs = torch.stack(sizes, dim=1).add(0.004).log().unflatten(0, change.shape[:2])
+    logs = torch.stack(sizes, dim=1).add(0.004).log().view(*change.shape[:2], -1)
     return torch.cat([logs + 3, logs - logs.median(dim=1, keepdim=True).values], dim=2)
 
 
@@ -68,7 +68,7 @@ class CutDiscriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         before, after = x[:, :-1], x[:, 1:]
         pairs = torch.cat([before, after, 4 * (after - before)], dim=2)
         seen = self.pictures(pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1).unflatten(0, pairs.shape[:2])
+        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1).view(*pairs.shape[:2], -1)
         course = self.over_time(torch.cat([pooled, steps(after - before)], dim=2).transpose(1, 2))
         logits: Tensor = self.head(torch.cat([course.amax(2), course.mean(2)], dim=1))
         return logits
