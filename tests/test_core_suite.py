@@ -219,3 +219,8 @@ def test_what_must_hold_is_judged_by_the_numbers(tiny_run: tuple[Path, dict[str,
     assert held("better than the cross-fade", results) and not held("better than the cross-fade", changed)
     changed["truth"][0]["anchors"]["final"][1]["offset_frames"] = 4
     assert held("offset", results) and not held("offset", changed)
+
+
+def test_rife_bears_pictures_that_have_nothing_in_common(rife: Rife) -> None:
+    for first, second in pairwise(stills((256, 144), 6).values()):
+        assert rife.between(first, second, 0.5).shape == (144, 256, 3)

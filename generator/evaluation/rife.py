@@ -20,8 +20,8 @@ from dreamontage.generator.decoding import to_pixels, to_tensor
 from dreamontage.generator.evaluation.metrics import Frames
 from dreamontage.schemas.errors import NotFound
 
-MULTIPLE = 32
-"""Sides are padded to multiples of this; the coarsest of the four scales works on eighths of quarters."""
+MULTIPLE = 64
+"""Sides are padded to multiples of this: 32 for the coarsest of its scales, which it doubles itself on large motion."""
 SCALES = (8.0, 4.0, 2.0, 1.0)
 _PACKAGE = "dreamontage_rife_network"
 
