@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from accelerate import Accelerator
 
 from dreamontage.generator.timeline import frames_of_slots
 from dreamontage.generator.training.cut_discriminator import (
@@ -86,13 +87,17 @@ def train_discriminator(
     held-out shots by true level, each with its grade.
     """
     total = sum(count for _, count in plan.counts)
-    paths = draw_groups(out / "groups", plan, models, vae, mixture, lambda n: report("groups", n, total, ""))
+    accelerator = Accelerator(mixed_precision="no")
+    for network in (*models, vae):
+        network.to(accelerator.device)
     labels = out / "labels"
     labels.mkdir(parents=True, exist_ok=True)
     own: list[list[Graded]] = []
-    for path in paths:
-        own.append(label_group(path, labels / f"{path.stem}.npz", vae))
-        report("labels", len(own), total, "")
+    with accelerator.main_process_first():
+        paths = draw_groups(out / "groups", plan, models, vae, mixture, lambda n: report("groups", n, total, ""))
+        for path in paths:
+            own.append(label_group(path, labels / f"{path.stem}.npz", vae))
+            report("labels", len(own), total, "")
     taught, held = split(own)
     calm, held_calm = split(continuous_shots(mixture, clips, frames_of_slots(plan.slots), config.seed))
     trainer = DiscriminatorTrainer(config, [*calm, *(shot for group in taught for shot in group)])
