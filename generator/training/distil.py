@@ -103,7 +103,7 @@ def look_loss(
     shown: Tensor, truth: Tensor, distance: PerceptualDistance, picks: Sequence[int], lpips: float
 ) -> Tensor:
     """L1 of frames [F,3,H,W] and `lpips` times the LPIPS of the picked ones."""
-    seen = distance(shown[list(picks)], truth[list(picks)]).mean()
+    seen: Tensor = distance(shown[list(picks)], truth[list(picks)]).mean()
     return (shown - truth).abs().mean() + lpips * seen
 
 
