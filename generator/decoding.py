@@ -25,6 +25,8 @@ AGREE_BELOW = 0.05
 alone changes where the transformer keeps to the guide."""
 DISAGREE_ABOVE = 0.25
 """Difference from which the transformer has painted something else and its own pixels stand."""
+UNSURE = 0.5
+"""Confidence of the previz up to which its pixels are never taken as they are."""
 CELL = 4
 """The difference is averaged over cells of this many pixels, then over neighbours; sides are multiples of it."""
 
@@ -121,12 +123,19 @@ def agreement(painted: Tensor, guide: Tensor) -> Tensor:
 
 
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
-    """output = clip(D(z) + m·(P - D(E(P)))), m = confidence · agreement: the previz's own detail where both agree.
+    """The previz's own pixels where it is sure and the transformer agrees; its detail where it is less sure.
+
+    carried = D(z) + m·(P - D(E(P))) with m = confidence · agreement; output = carried + k·(P - carried) with
+    k = agreement · a smooth rise of the confidence from UNSURE to 1. So a small change that denoising makes to what is
+    known does not reach the output, and a large one does: never worse where the previz is right.
 
     painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1.
     """
-    m = confidence[:, None] * agreement(painted, guide)
-    return (painted + m * (previz - guide)).clamp(-1, 1)
+    agree, sure = agreement(painted, guide), confidence[:, None]
+    carried = painted + sure * agree * (previz - guide)
+    share = ((sure - UNSURE) / (1 - UNSURE)).clamp(0, 1)
+    kept = agree * share * share * (3 - 2 * share)
+    return torch.lerp(carried, previz, kept).clamp(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,15 @@ def test_where_nothing_is_covered_or_the_transformer_paints_its_own_pixels_stand
     assert torch.equal(half[..., WIDTH // 2 :], painted[..., WIDTH // 2 :])
 
 
+def test_a_small_change_of_what_is_known_does_not_reach_the_output_and_a_large_one_does() -> None:
+    previz = torch.rand(1, 3, HEIGHT, WIDTH) * 0.4 - 0.2
+    sure, unsure = torch.ones(1, HEIGHT, WIDTH), torch.full((1, HEIGHT, WIDTH), 0.4)
+    assert torch.equal(carry_over(previz + 0.03, previz, previz, sure), previz)
+    changed = carry_over(previz + 0.03, previz, previz, unsure)
+    assert torch.allclose(changed, previz + 0.03), "where the previz is unsure every change comes through"
+    assert torch.allclose(carry_over(previz + 0.5, previz, previz, sure), previz + 0.5)
+
+
 def test_agreement_is_one_where_equal_falls_with_the_difference_and_is_smooth_in_space() -> None:
     base = torch.zeros(1, 3, HEIGHT, WIDTH)
     levels = torch.linspace(0, 0.4, 30)
