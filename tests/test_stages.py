@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.models.prompt_tokens import PromptTokens
 from dreamontage.generator.models.transformer import NanoTransformer
 from dreamontage.generator.training.adapt import AdaptTrainer
+from dreamontage.generator.training.cli import app as train_app
 from dreamontage.generator.training.cut_discriminator import (
     DISSOLVES,
     CutDiscriminator,
@@ -54,7 +57,7 @@ from dreamontage.generator.training.samples import Sample
 from dreamontage.generator.training.sft import CLASSES, BalancedBook, SftTraining, drawn_clips, train_sft
 from dreamontage.generator.training.shots import ShotAnchor, load_shot
 from dreamontage.generator.training.trainer import Models, TransformerTrainer, load_models
-from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.errors import InvalidInput, NotFound
 
 SIZE, SLOTS = (64, 32), 4
 
@@ -341,3 +344,10 @@ def test_margins_of_held_out_pairs_are_zero_at_the_reference() -> None:
     assert margins == pytest.approx([0.0, 0.0], abs=1e-6)
     kept: list[Tensor] = trainer.slow_parameters()
     assert len(kept) == len(trainer.fast_parameters())
+
+
+def test_training_without_its_packages_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "accelerate" else found(name))
+    result = CliRunner().invoke(train_app, ["benchmark", "nowhere"])
+    assert isinstance(result.exception, NotFound) and "dreamontage[train]" in str(result.exception.next_call)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dreamontage.generator.training import lora_cli, stages_cli
+from dreamontage.schemas.errors import NotFound
 
 app = typer.Typer(name="train", help="Train and measure nano's networks.", no_args_is_help=True)
 
 
 @app.callback()
 def _train() -> None:
-    """Train and measure nano's networks."""
+    """Train and measure nano's networks. Raises NotFound where the extra `train` is missing."""
+    missing = [name for name in ("accelerate", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotFound(f"training needs {' and '.join(missing)}", next_call="pip install 'dreamontage[train]'")
 
 
 @app.command()
