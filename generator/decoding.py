@@ -26,7 +26,7 @@ alone changes where the transformer keeps to the guide."""
 DISAGREE_ABOVE = 0.25
 """Difference from which the transformer has painted something else and its own pixels stand."""
 UNSURE = 0.5
-"""Confidence of the previz up to which its pixels are never taken as they are."""
+"""Confidence of the previz up to which every change that the transformer makes counts."""
 CELL = 4
 """The difference is averaged over cells of this many pixels, then over neighbours; sides are multiples of it."""
 
@@ -123,19 +123,18 @@ def agreement(painted: Tensor, guide: Tensor) -> Tensor:
 
 
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
-    """The previz's own pixels where it is sure and the transformer agrees; its detail where it is less sure.
+    """The previz's own detail where the transformer agrees with it, and its change only where the previz is unsure.
 
-    carried = D(z) + m·(P - D(E(P))) with m = confidence · agreement; output = carried + k·(P - carried) with
-    k = agreement · a smooth rise of the confidence from UNSURE to 1. So a small change that denoising makes to what is
-    known does not reach the output, and a large one does: never worse where the previz is right.
+    output = D(z) + a·((P - D(E(P))) - k·(D(z) - D(E(P)))), a = agreement, k = a smooth rise of the confidence from UNSURE
+    to 1. Where both agree that is P + (1 - k)·change, so that neither the autoencoder's loss nor a small change of what
+    is known reaches the output; where the transformer paints something else, D(z) stands.
 
     painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1.
     """
-    agree, sure = agreement(painted, guide), confidence[:, None]
-    carried = painted + sure * agree * (previz - guide)
-    share = ((sure - UNSURE) / (1 - UNSURE)).clamp(0, 1)
-    kept = agree * share * share * (3 - 2 * share)
-    return torch.lerp(carried, previz, kept).clamp(-1, 1)
+    share = ((confidence[:, None] - UNSURE) / (1 - UNSURE)).clamp(0, 1)
+    known = share * share * (3 - 2 * share)
+    agreed = torch.lerp(previz + painted - guide, previz, known)
+    return torch.lerp(painted, agreed, agreement(painted, guide)).clamp(-1, 1)
 
 
 @dataclass(frozen=True)
