@@ -16,7 +16,7 @@ Move = Literal["hold", "pan", "tilt", "zoom", "dolly", "roll", "orbit", "push_th
 Direction = Literal["left", "right", "up", "down", "in", "out", "cw", "ccw"]
 Ease = Literal["linear", "in", "out", "in_out"]
 
-SIZES: dict[tuple[str, str], tuple[int, int]] = {
+SIZES: dict[tuple[Aspect, Quality], tuple[int, int]] = {
     ("16:9", "draft"): (256, 144),
     ("9:16", "draft"): (144, 256),
     ("1:1", "draft"): (192, 192),

@@ -56,6 +56,8 @@ def run_core(
             began = time.perf_counter()
             found = part()
             seconds[name] = round(time.perf_counter() - began, 1)
+            if name != "speed":  # kept at once: a suite of half an hour loses nothing when a later part fails
+                (out / f"{name}.json").write_text(json.dumps(rounded(found), indent=1) + "\n", encoding="utf-8")
             return found
 
         results = {

@@ -29,7 +29,7 @@ from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import RenderSettings
-from dreamontage.schemas.montage import Beat, Format, Montage
+from dreamontage.schemas.montage import SIZES, Beat, Format, Montage, Quality
 from dreamontage.schemas.report import Video, VideoSegment
 
 FPS = 24
@@ -97,10 +97,15 @@ def stage(
         id="m_suite", format=Format(width=size[0], height=size[1], fps=FPS), duration_s=(frames - 1) / FPS,
         model=pipeline.card.id, seed=seed, anchors=anchors, beats=list(beats),
     )  # fmt: skip
-    plan = plan_montage(montage, media, pipeline.card, "draft")
+    plan = plan_montage(montage, media, pipeline.card, quality_of(size))
     placed = [PrevizAnchor(pinned[int(a.anchor_id[1:])][0][: a.frames], a.frame, a.media_id) for a in plan.anchors]
     previz = Previz(placed, previz_beats(montage), plan.frames, size, FPS)
     return Staged(Shot(plan, montage, previz, placed), media)
+
+
+def quality_of(size: tuple[int, int]) -> Quality:
+    """The quality whose size (width, height) this is: draft or standard."""
+    return next(quality for (_, quality), known in SIZES.items() if known == size)
 
 
 def render_takes(
@@ -108,8 +113,9 @@ def render_takes(
 ) -> Takes:
     """Render what is not kept of `base`, the takes of an earlier version of this shot."""
     store = base.store if base is not None else MemoryTakes()
-    request = RenderRequest(quality="draft", settings=settings)
-    known: dict[str, Any] = {} if base is None else {"id": "v", "quality": "draft", "segments": _segments(base)}
+    quality = quality_of(staged.shot.previz.size)
+    request = RenderRequest(quality=quality, settings=settings)
+    known: dict[str, Any] = {} if base is None else {"id": "v", "quality": quality, "segments": _segments(base)}
     video = Video.model_construct(**known) if known else None  # a decision needs no more of a video
     plan, montage = staged.shot.plan, staged.shot.montage
     decisions = decide(plan, montage, staged.media, pipeline.card, request, video, weights="")
