@@ -125,9 +125,9 @@ def agreement(painted: Tensor, guide: Tensor) -> Tensor:
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
     """The previz's own detail where the transformer agrees with it, and its change only where the previz is unsure.
 
-    output = D(z) + a·((P - D(E(P))) - k·(D(z) - D(E(P)))), a = agreement, k = a smooth rise of the confidence from UNSURE
-    to 1. Where both agree that is P + (1 - k)·change, so that neither the autoencoder's loss nor a small change of what
-    is known reaches the output; where the transformer paints something else, D(z) stands.
+    output = D(z) + a·((P - D(E(P))) - k·(D(z) - D(E(P)))), a = agreement, k = a smooth rise of the confidence from
+    UNSURE to 1. Where both agree that is P + (1 - k)·change, so that neither the autoencoder's loss nor a small change
+    of what is known reaches the output; where the transformer paints something else, D(z) stands.
 
     painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1.
     """
