@@ -202,10 +202,10 @@ def test_a_run_leaves_weights_curve_and_strips_and_goes_on_from_its_checkpoint(
     vae: NanoAutoencoder, mixture: ClipMixture, tmp_path: Path
 ) -> None:
     config = replace(TINY, steps=2)
-    model = train_adapt(config, tmp_path, mixture.pictures, vae, shots=6, large=0)
+    model = train_adapt(config, tmp_path, mixture, vae, shots=6, large=0)
     assert (model / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
     assert (model / "prompt_tokens" / "config.json").is_file()
     assert (tmp_path / "strips.jpg").is_file() and (tmp_path / "curve.png").is_file()
-    train_adapt(replace(config, steps=4), tmp_path, mixture.pictures, vae, shots=6, large=0, resume=True)
+    train_adapt(replace(config, steps=4), tmp_path, mixture, vae, shots=6, large=0, resume=True)
     rows = (tmp_path / "curve.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "1", "2", "3", "4"]

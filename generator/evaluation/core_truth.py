@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from dreamontage.generator.decoding import to_tensor
+from dreamontage.generator.decoding import UNSURE, to_tensor
 from dreamontage.generator.evaluation.anchor_scores import anchor_halo, anchor_scores
 from dreamontage.generator.evaluation.baselines import cross_fade, hold_and_cut, interpolated
 from dreamontage.generator.evaluation.extent import Extent
@@ -46,8 +46,6 @@ VARIANTS = {
     "ceiling": "truth through the autoencoder",
 }
 DRAWN = {"truth": "truth", "fade": "cross-fade", "rife": "RIFE", "previz": "previz alone", "final": "final"}
-UNSURE = 0.5
-"""Confidence of the previz below which it does not know what it shows."""
 LEAST_AREA = 0.002
 """Share of a frame that must be unsure for the frame to be compared there."""
 BATCH = 8

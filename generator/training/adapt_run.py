@@ -18,7 +18,7 @@ from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.sampling import Sampling, sample
 from dreamontage.generator.training.adapt import AdaptTrainer, AdaptTraining
 from dreamontage.generator.training.data.batches import ClipMixture
-from dreamontage.generator.training.data.pictures import Picture, Pixels
+from dreamontage.generator.training.data.pictures import Pixels
 from dreamontage.generator.training.running import Report, run
 from dreamontage.generator.training.samples import Sample, conditions_of, encode_shot, load_sample
 from dreamontage.generator.training.shots import draw_shots
@@ -44,7 +44,7 @@ def encode_shots(
 def train_adapt(
     config: AdaptTraining,
     out: Path,
-    pictures: Sequence[Picture],
+    mixture: ClipMixture,
     vae: NanoAutoencoder,
     shots: int,
     large: int,
@@ -58,7 +58,6 @@ def train_adapt(
     `warm_start` begins at the weights of another run's checkpoint or of a model folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    mixture = ClipMixture(list(pictures), config.seed)
     accelerator = Accelerator(mixed_precision="no")
     vae.to(accelerator.device)
     with accelerator.main_process_first():

@@ -40,21 +40,14 @@ def autoencoder(
     worlds always. OUT/pictures.json says which were used. The held-out score uses the demo's photographs and PyPI
     `mvtb-data==1.6.1`.
     """
-    import cv2
-    import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from dreamontage.generator.training.autoencoder import AutoencoderTraining, train_autoencoder
-    from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
     from dreamontage.generator.training.held_out import held_out_pictures
 
-    cv2.setNumThreads(1)
-    if threads:
-        torch.set_num_threads(threads)
+    stages_cli.prepare(threads)
     config = AutoencoderTraining(minutes=None if steps else minutes, steps=steps, seed=seed)
-    sources = find_pictures(pictures or [])
-    out.mkdir(parents=True, exist_ok=True)
-    write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
+    mixture = stages_cli.mixture_of(out, pictures, seed)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("training", total=float(steps) if steps else 60 * minutes)
@@ -63,7 +56,7 @@ def autoencoder(
             text = f"step {int(row['step'])} loss {row['loss']:.4f} l1 {row['l1']:.4f} lpips {row['lpips']:.3f}"
             bar.update(task, completed=row["step"] if steps else row["elapsed_s"], description=text)
 
-        model = train_autoencoder(config, out, load_pictures(sources), held_out_pictures(), resume, report)
+        model = train_autoencoder(config, out, mixture.pictures, held_out_pictures(), resume, report)
     typer.echo(f"model: {model}")
 
 
@@ -100,48 +93,29 @@ def adapt(
 
     With --base that is an adapter of a Wan-layout checkpoint, begun at the adapter that --warm-start names.
     """
-    import cv2
-    import torch
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from dreamontage.generator.models.autoencoder import NanoAutoencoder
-    from dreamontage.generator.models.catalogue import weights_folder
     from dreamontage.generator.training.adapt import AdaptTraining
     from dreamontage.generator.training.adapt_run import train_adapt
-    from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
     from dreamontage.generator.training.running import configured
 
-    cv2.setNumThreads(1)
-    if threads:
-        torch.set_num_threads(threads)
+    stages_cli.prepare(threads)
     recipe = configured(
         AdaptTraining(), "lora-adapt" if base else "adapt", config,
         minutes=minutes, steps=steps, seed=seed, naive=naive or None,
         from_share=from_share or None, to_share=to_share if to_share < 1 else None,
     )  # fmt: skip
-    sources = find_pictures(pictures or [])
-    out.mkdir(parents=True, exist_ok=True)
-    write_manifest(sources, out / "pictures.json", "Besides these, procedural worlds painted from seeds.")
+    mixture = stages_cli.mixture_of(out, pictures, recipe.seed)
     options = lora_cli.lora_options(base, rank, feed_forward, checkpointing) if base else None
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        tasks = {stage: bar.add_task(stage, total=1.0) for stage in ("shots", "latents", "training")}
-
-        def report(stage: str, done: float, total: float, text: str) -> None:
-            bar.update(tasks[stage], completed=done, total=total, description=text or stage)
-
+    with stages_cli.bars("shots", "latents", "training") as report:
         if base and options:
-            from dreamontage.generator.training.data.batches import ClipMixture
             from dreamontage.generator.training.lora_run import train_lora_adapt
 
-            mixture, sides = ClipMixture(load_pictures(sources), recipe.seed), stages_cli.sides(size) if size else None
+            sides = stages_cli.sides(size) if size else None
             model = train_lora_adapt(
                 recipe, options, base, warm_start, out, mixture, shots, large, sides, resume, report
             )
         else:
-            folder = vae or weights_folder("nano") / "vae"
-            network = NanoAutoencoder.from_pretrained(folder, torch_dtype=torch.float32).eval()
-            model = train_adapt(recipe, out, load_pictures(sources), network, shots, large, resume, warm_start, report)
+            network = stages_cli.nano_vae(vae)
+            model = train_adapt(recipe, out, mixture, network, shots, large, resume, warm_start, report)
     typer.echo(f"model: {model}")
 
 

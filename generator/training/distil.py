@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import denormalise
@@ -190,7 +191,10 @@ def train_distil(
     report: Report = lambda *_: None,
 ) -> Path:
     """Distil `models` on drawn shots (see shots.draw_shots); returns `out/model`. Latents are kept in out/latents."""
-    encoded = encode_shots(shots, out / "latents", vae, lambda n: report("latents", n, len(shots), ""))
+    accelerator = Accelerator(mixed_precision="no")
+    vae.to(accelerator.device)
+    with accelerator.main_process_first():
+        encoded = encode_shots(shots, out / "latents", vae, lambda n: report("latents", n, len(shots), ""))
     kept = [load_sample(path) for path in encoded]
     trainer = DistilTrainer(config, kept[STRIPS:], shots[STRIPS:], vae.requires_grad_(False), models)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -172,24 +172,37 @@ def collate(
     )
 
 
+Kept = TypeVar("Kept")
+
+
+class Shelves(Generic[Kept]):
+    """Things kept by the latent shape of their samples; shapes above `small_area` are the large ones."""
+
+    def __init__(self, items: Iterable[tuple[tuple[int, int, int], Kept]], small_area: int = 256) -> None:
+        self.shelves: dict[tuple[int, int, int], list[Kept]] = {}
+        for shape, item in items:
+            self.shelves.setdefault(shape, []).append(item)
+        self.large = {shape for shape in self.shelves if shape[1] * shape[2] > small_area}
+
+    def pick(self, rng: np.random.Generator, large: bool) -> tuple[int, list[Kept]]:
+        """A shelf, weighted by how much it holds, and the transformer tokens of one of its windows."""
+        shapes = sorted(self.large if large and self.large else set(self.shelves) - self.large or self.large)
+        weights = np.array([len(self.shelves[shape]) for shape in shapes], dtype=np.float64)
+        slots, height, width = shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
+        return slots * height * width // 4, self.shelves[shape]
+
+
 class SampleBook:
     """Samples by shape; draws batches of about `tokens` transformer tokens that depend on the generators alone.
 
     The widest shapes, `large_share` of the draws, are kept for the last part of a run.
     """
 
-    def __init__(self, samples: Sequence[Sample], tokens: int, small_area: int = 256) -> None:
+    def __init__(self, samples: Sequence[Sample], tokens: int) -> None:
         self.tokens = tokens
-        self.shelves: dict[tuple[int, int, int], list[Sample]] = {}
-        for sample in samples:
-            self.shelves.setdefault(sample.shape, []).append(sample)
-        self.large = {shape for shape in self.shelves if shape[1] * shape[2] > small_area}
+        self.shelves = Shelves((sample.shape, sample) for sample in samples)
 
     def draw(self, rng: np.random.Generator, large: bool) -> list[Sample]:
         """Samples of one shape, shapes weighted by how many samples they hold."""
-        shapes = sorted(self.large if large and self.large else set(self.shelves) - self.large or self.large)
-        weights = np.array([len(self.shelves[shape]) for shape in shapes], dtype=np.float64)
-        slots, height, width = shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
-        count = max(1, self.tokens // (slots * height * width // 4))
-        shelf = self.shelves[shape]
-        return [shelf[int(index)] for index in rng.integers(len(shelf), size=count)]
+        tokens, shelf = self.shelves.pick(rng, large)
+        return [shelf[int(index)] for index in rng.integers(len(shelf), size=max(1, self.tokens // tokens))]

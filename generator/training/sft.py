@@ -20,7 +20,7 @@ from dreamontage.generator.training.data.notes import ClipNote
 from dreamontage.generator.training.data.pictures import Pixels
 from dreamontage.generator.training.data.store import ClipStore
 from dreamontage.generator.training.running import Report, run
-from dreamontage.generator.training.samples import Sample, load_sample
+from dreamontage.generator.training.samples import Sample, Shelves, load_sample
 from dreamontage.generator.training.shots import LARGE_SIZES, SMALL_SIZES, save_shot, shot_of_clip
 from dreamontage.generator.training.trainer import Models
 from dreamontage.schemas.errors import InvalidInput
@@ -56,20 +56,14 @@ class SftTraining(AdaptTraining):
 class BalancedBook:
     """Samples in whole sets of the five classes; every batch holds as many of each class."""
 
-    def __init__(self, sets: Sequence[Sequence[Sample]], tokens: int, small_area: int = 256) -> None:
+    def __init__(self, sets: Sequence[Sequence[Sample]], tokens: int) -> None:
         self.tokens = tokens
-        self.shelves: dict[tuple[int, int, int], list[Sequence[Sample]]] = {}
-        for one in sets:
-            self.shelves.setdefault(one[0].shape, []).append(one)
-        self.large = {shape for shape in self.shelves if shape[1] * shape[2] > small_area}
+        self.shelves = Shelves((one[0].shape, one) for one in sets)
 
     def draw(self, rng: np.random.Generator, large: bool) -> list[Sample]:
         """Samples of one shape, shapes weighted by how many sets they hold."""
-        shapes = sorted(self.large if large and self.large else set(self.shelves) - self.large or self.large)
-        weights = np.array([len(self.shelves[shape]) for shape in shapes], dtype=np.float64)
-        slots, height, width = shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
-        rounds = max(1, self.tokens // (CLASSES * slots * height * width // 4))
-        shelf = self.shelves[shape]
+        tokens, shelf = self.shelves.pick(rng, large)
+        rounds = max(1, self.tokens // (CLASSES * tokens))
         return [shelf[int(rng.integers(len(shelf)))][number] for _ in range(rounds) for number in range(CLASSES)]
 
 

@@ -69,20 +69,21 @@ def sft(
     from dreamontage.generator.training.sft import SftTraining, drawn_clips, stored_clips, train_sft
     from dreamontage.generator.training.trainer import load_models
 
-    _prepare(threads)
+    prepare(threads)
     recipe = configured(
         SftTraining(), "lora-sft" if base else "sft", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
     )  # fmt: skip
     options = lora_options(base, rank, feed_forward, checkpointing) if base else None
-    clip = stored_clips(ClipStore(clips)) if clips else drawn_clips(_mixture(out, pictures, recipe.seed), recipe.seed)
-    with _bar("shots", "latents", "training") as report:
+    clip = stored_clips(ClipStore(clips)) if clips else drawn_clips(mixture_of(out, pictures, recipe.seed), recipe.seed)
+    with bars("shots", "latents", "training") as report:
         if base and options:
             from dreamontage.generator.training.lora_run import train_lora_sft
 
             model = train_lora_sft(recipe, options, base, source, out, clip, sets, large, resume, report)
         else:
-            model = train_sft(recipe, out, load_models(_folder(source)), _vae(vae), clip, sets, large, resume, report)
+            models = load_models(_folder(source))
+            model = train_sft(recipe, out, models, nano_vae(vae), clip, sets, large, resume, report)
     typer.echo(f"model: {model}")
 
 
@@ -113,15 +114,15 @@ def cut_discriminator(
     from dreamontage.generator.training.running import configured
     from dreamontage.generator.training.trainer import load_models
 
-    _prepare(threads)
+    prepare(threads)
     recipe = configured(
         DiscriminatorTraining(), "cut-discriminator", config, minutes=minutes, steps=steps, seed=seed
     )
     plan = GroupPlan((("unrelated", count), ("camera", max(1, count // 4))), seeds, sides(size), slots)
-    mixture = _mixture(out, pictures, recipe.seed)
-    with _bar("groups", "labels", "training") as report:
+    mixture = mixture_of(out, pictures, recipe.seed)
+    with bars("groups", "labels", "training") as report:
         folder = train_discriminator(
-            recipe, out, load_models(_folder(source)), _vae(vae), mixture, plan, clips, resume, report
+            recipe, out, load_models(_folder(source)), nano_vae(vae), mixture, plan, clips, resume, report
         )
     typer.echo((out / "score.json").read_text())
     typer.echo(f"discriminator: {folder}")
@@ -167,7 +168,7 @@ def dpo(
     from dreamontage.generator.training.preferences import Gaps
     from dreamontage.generator.training.running import configured
 
-    _prepare(threads)
+    prepare(threads)
     recipe = configured(
         DpoTraining(), "lora-dpo" if base else "dpo", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
@@ -178,17 +179,17 @@ def dpo(
         ),
         Gaps(cut_gap), Gaps(motion_gap, motion_share), tuple(beta or (500.0, 2000.0)),
     )  # fmt: skip
-    mixture = _mixture(out, pictures, recipe.seed)
+    mixture = mixture_of(out, pictures, recipe.seed)
     judge = load_discriminator(discriminator)
     options = lora_options(base, rank, feed_forward, checkpointing) if base else None
-    with _bar("groups", "pairs", "training") as report:
+    with bars("groups", "pairs", "training") as report:
         if base and options:
             from dreamontage.generator.training.lora_dpo import train_lora_dpo
 
             model = train_lora_dpo(recipe, options, base, source, plan, out, mixture, judge, resume, report)
         else:
             model = train_dpo(
-                recipe, plan, out, NanoStart(_folder(source)), _vae(vae), mixture, judge, resume, report
+                recipe, plan, out, NanoStart(_folder(source)), nano_vae(vae), mixture, judge, resume, report
             )
     typer.echo((out / "sweep.json").read_text())
     typer.echo(f"model: {model}")
@@ -222,20 +223,20 @@ def distil(
     from dreamontage.generator.training.shots import draw_shots
     from dreamontage.generator.training.trainer import load_models
 
-    _prepare(threads)
+    prepare(threads)
     recipe = configured(
         DistilTraining(), "distil", config,
         minutes=minutes, steps=steps, seed=seed, from_share=from_share, to_share=to_share,
     )  # fmt: skip
-    with _bar("shots", "latents", "training") as report:
+    with bars("shots", "latents", "training") as report:
         if shots:
             paths = sorted(shots.glob("*.npz"))
         else:
-            mixture = _mixture(out, pictures, recipe.seed)
+            mixture = mixture_of(out, pictures, recipe.seed)
             paths = draw_shots(
                 out / "shots", mixture, count, large, recipe.seed, lambda done: report("shots", done, count, "")
             )
-        model = train_distil(recipe, out, load_models(_folder(source)), _vae(vae), paths, resume, report)
+        model = train_distil(recipe, out, load_models(_folder(source)), nano_vae(vae), paths, resume, report)
     typer.echo(f"model: {model}")
 
 
@@ -261,21 +262,22 @@ def evaluate_stage(
     from dreamontage.generator.training.held_out import held_out_pictures
     from dreamontage.generator.training.trainer import load_models
 
-    _prepare(threads)
+    prepare(threads)
     named = [entry.partition("=") for entry in model]
     models = {name: load_models(Path(folder or name)) for name, _, folder in named}
     scenes = held_out(
         held_out_pictures(), {"unrelated": unrelated, "subject": subjects, "camera": camera}, sides(size), slots
     )
     judge = load_discriminator(discriminator) if discriminator else None
-    with _bar("scenes") as report:
+    with bars("scenes") as report:
         text = run_stage_table(
-            models, _vae(vae), scenes, out, judge, lambda done, total: report("scenes", done, total, "")
+            models, nano_vae(vae), scenes, out, judge, lambda done, total: report("scenes", done, total, "")
         )
     typer.echo(text)
 
 
-def _prepare(threads: int | None) -> None:
+def prepare(threads: int | None) -> None:
+    """One thread for OpenCV, `threads` for torch."""
     import cv2
     import torch
 
@@ -290,7 +292,8 @@ def _folder(source: Path | None) -> Path:
     return source or weights_folder("nano")
 
 
-def _vae(folder: Path | None) -> Any:
+def nano_vae(folder: Path | None) -> Any:
+    """The autoencoder of a folder (None: nano's own), frozen, in float32."""
     import torch
 
     from dreamontage.generator.models.autoencoder import NanoAutoencoder
@@ -299,7 +302,7 @@ def _vae(folder: Path | None) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _mixture(out: Path, pictures: Sequence[Path] | None, seed: int) -> ClipMixture:
+def mixture_of(out: Path, pictures: Sequence[Path] | None, seed: int) -> ClipMixture:
     """Training pictures; OUT/pictures.json says which."""
     from dreamontage.generator.training.data.batches import ClipMixture
     from dreamontage.generator.training.data.pictures import find_pictures, load_pictures, write_manifest
@@ -321,7 +324,7 @@ def sides(size: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _bar(*stages: str) -> Iterator[Callable[[str, float, float, str], None]]:
+def bars(*stages: str) -> Iterator[Callable[[str, float, float, str], None]]:
     """A progress bar for each stage; yields what reports to them."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
