@@ -25,7 +25,7 @@ else:
         import sqlite3
 
 BUSY_TIMEOUT_S = 30.0
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of migrations; PRAGMA user_version of an up-to-date database."""
 
 

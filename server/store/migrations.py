@@ -78,6 +78,12 @@ def first_release(db: Database) -> None:
     db.table("job").create_index(["state", "created_at"])
 
 
+@steps()
+def shared_narratives(db: Database) -> None:
+    """Who edits, what every edit changed, answers kept for repeated calls, and the owner of every job."""
+    db.table("job").add_column("actor", str, not_null_default="owner")
+
+
 def apply(connection: sqlite3.Connection) -> None:
     """Run the steps that this database has not seen, each in one transaction."""
     steps.apply(Database(connection))
