@@ -123,18 +123,19 @@ def agreement(painted: Tensor, guide: Tensor) -> Tensor:
 
 
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
-    """The previz's own detail where the transformer agrees with it, and its change only where the previz is unsure.
+    """The previz as it is where it is sure; elsewhere its detail where the transformer agrees, else the transformer.
 
-    output = D(z) + a·((P - D(E(P))) - k·(D(z) - D(E(P)))), a = agreement, k = a smooth rise of the confidence from
-    UNSURE to 1. Where both agree that is P + (1 - k)·change, so that neither the autoencoder's loss nor a small change
-    of what is known reaches the output; where the transformer paints something else, D(z) stands.
+    output = D(z) + s·((P - D(E(P))) - k·(D(z) - D(E(P)))), k = a smooth rise of the confidence from UNSURE to 1,
+    s = k + (1 - k)·agreement. Where the previz is sure that is P, so that neither the autoencoder's loss nor a blurred
+    repaint of what is known reaches the output; where it is not, P + change, or D(z) where the change is large.
 
-    painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1.
+    painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1: zeros where the
+    previz did not lead the denoising.
     """
     share = ((confidence[:, None] - UNSURE) / (1 - UNSURE)).clamp(0, 1)
     known = share * share * (3 - 2 * share)
-    agreed = torch.lerp(previz + painted - guide, previz, known)
-    return torch.lerp(painted, agreed, agreement(painted, guide)).clamp(-1, 1)
+    kept = torch.lerp(agreement(painted, guide), torch.ones_like(known), known)
+    return torch.lerp(painted, torch.lerp(previz + painted - guide, previz, known), kept).clamp(-1, 1)
 
 
 @dataclass(frozen=True)

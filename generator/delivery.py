@@ -39,8 +39,8 @@ class Delivery:
     """All that becomes a video.
 
     `anchors` are the plan's anchors in order, as pixels. `latents` yields the whole shot in order, as normalised
-    [16,n,h,w] pieces of any length; None (with `vae` None) delivers the previz itself. `segments` and `t0` (flow time
-    each segment was started from) follow the plan's segments and are read when the last latents have come. `carry_over`
+    [16,n,h,w] pieces, each inside one segment; None (with `vae` None) delivers the previz itself. `t0` (flow time each
+    segment was started from: 1 where the previz did not lead) and `segments` follow the plan's segments. `carry_over`
     False sets m = 0. `encode_s` and `denoise_s` are the job's wall seconds before delivery.
     """
 
@@ -127,9 +127,14 @@ def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
             piece = latents[:, at : at + CHUNK_SLOTS]
             frames = frames_of_span(slot, slot + piece.shape[1])
             planned, confidence = delivery.previz.window(frames.start, frames.stop)
-            decoded = decoder.next(piece, planned, confidence)
+            led = _t0_at(delivery, slot) < 1
+            decoded = decoder.next(piece, planned, confidence if led else np.zeros_like(confidence))
             slot += piece.shape[1]
             yield _Piece(decoded.pixels, (decoded.guide, planned))
+
+
+def _t0_at(delivery: Delivery, slot: int) -> float:
+    return next(t0 for segment, t0 in zip(delivery.plan.segments, delivery.t0, strict=True) if slot < segment.stop)
 
 
 def _title(delivery: Delivery) -> str:

@@ -33,7 +33,7 @@ import dreamontage.generator.models.autoencoder
 import dreamontage.generator.models.prompt_tokens
 import dreamontage.generator.models.transformer  # noqa: F401
 from dreamontage.generator.decoding import ShotDecoder
-from dreamontage.generator.fingerprint import Decision, decide
+from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
 from dreamontage.generator.frames import fitted
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.planner import plan_montage
@@ -198,9 +198,13 @@ class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         else:
             decoder = ShotDecoder(self.vae, carry_over)
             pieces = []
-            for segment, latents in zip(plan.segments, chunks, strict=True):
+            for decision, latents in zip(decisions, chunks, strict=True):
+                segment = decision.segment
                 span = frames_of_span(segment.start, segment.stop)
-                pieces.append(decoder.next(latents, *previz.window(span.start, span.stop)).pixels)
+                planned, confidence = previz.window(span.start, span.stop)
+                t0 = resolve_settings(self.card, decision.settings, segment)[0].t0
+                led = t0 is not None and t0 < 1
+                pieces.append(decoder.next(latents, planned, confidence if led else np.zeros_like(confidence)).pixels)
             shown = np.concatenate(pieces)
             frames = [[Image.fromarray(frame) for frame in shown]] if output_type == "pil" else shown[None] / 255.0
             if output_type == "np":

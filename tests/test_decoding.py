@@ -116,11 +116,11 @@ def test_where_the_transformer_agrees_the_previz_comes_through_exactly() -> None
     assert not np.array_equal(without.pixels, previz)
 
 
-def test_where_the_transformer_paints_something_else_its_own_pixels_stand() -> None:
+def test_where_the_transformer_paints_something_else_its_own_pixels_stand_unless_the_previz_is_sure() -> None:
     painted, previz = torch.rand(2, 3, HEIGHT, WIDTH) * 0.4 - 0.2, torch.rand(2, 3, HEIGHT, WIDTH)
-    for sure in (0.0, 1.0):
-        everywhere = torch.full((2, HEIGHT, WIDTH), sure)
-        assert torch.equal(carry_over(painted, painted + 0.5, previz, everywhere), painted)
+    for confidence, stands in ((0.0, painted), (0.5, painted), (1.0, previz)):
+        everywhere = torch.full((2, HEIGHT, WIDTH), confidence)
+        assert torch.equal(carry_over(painted, painted + 0.5, previz, everywhere), stands)
 
 
 def test_a_small_change_reaches_the_output_only_where_the_previz_is_unsure() -> None:

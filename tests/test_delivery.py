@@ -199,6 +199,7 @@ def peak_of(seconds: float, out: Path) -> int:
     delivery = shot(seconds, 0.5)
     slots = delivery.plan.slots
     delivery.latents = (torch.zeros(16, min(8, slots - at), HEIGHT // 8, WIDTH // 8) for at in range(0, slots, 8))
+    delivery.t0 = [0.5] * len(delivery.plan.segments)
     delivery.vae, delivery.model = tiny(), "nano"
     reset_peak_memory()
     return deliver(delivery, out / str(seconds), quiet).peak_memory_bytes
