@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from dreamontage.schemas.errors import DreamontageError
 
+from .actors import actor_of
 from .answers import failure
 from .context import App
 from .faults import describe
 from .files import ROUTE, FileLinks
+from .logs import each_call
 from .media.roots import media_roots
 from .prompts import add_prompts
 from .resources import add_resources
@@ -46,6 +48,7 @@ are durable and shared: other agents may edit the same montage."""
 class DreamontageServer(MCPServer[App]):
     """An MCPServer whose errors teach: one sentence with the field, the value, what is allowed and the next call."""
 
+    @each_call
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[App, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
@@ -53,6 +56,11 @@ class DreamontageServer(MCPServer[App]):
         tool = next((tool for tool in TOOLS if tool.name == name), None)
         if tool is None:
             return failure(f"There is no tool {name[:64]!r}. Known: {', '.join(tool.name for tool in TOOLS)}.")
+        if context is not None:
+            try:
+                actor_of(context).require(tool.scope, name)
+            except DreamontageError as error:
+                return failure(_lesson(name, error))
         known = tool.parameters.get("properties", {})
         if unknown := [key for key in arguments if key not in known]:
             return failure(

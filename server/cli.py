@@ -31,12 +31,15 @@ def serve(
     ] = None,
     allow_remote: Annotated[bool, typer.Option(help="Allow an address other machines can reach.")] = False,
     name: Annotated[list[str] | None, typer.Option("--name", help="Further host name clients use; repeat.")] = None,
+    log: Annotated[str | None, typer.Option("--log", help="Form of the log on stderr: text or json lines.")] = None,
     studio: StudioOption = None,
     media_root: RootsOption = None,
 ) -> None:
     """Run the MCP server, on stdio or over HTTP."""
+    from .logs import configure
     from .store import Studio
 
+    configure(log)
     with Studio(studio) as opened:
         if not http:
             from .app import build_server
@@ -53,7 +56,7 @@ def serve(
         served = http_app(opened, load_token(file), host=host, names=name or [], roots=media_root or [])
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"Dreamontage listens on http://{shown}:{port}/mcp\nBearer token: in {file}", err=True)
-        uvicorn.run(served, host=host, port=port, log_level="warning")
+        uvicorn.run(served, host=host, port=port, log_config=None, access_log=False)
 
 
 @app.command()

@@ -26,6 +26,7 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
+from .logs import about, configure
 from .store import StaleAttempt, Studio, new_id
 from .store.delivery import copy_for_people, human_name
 
@@ -88,7 +89,8 @@ class Worker:
             self._beat("waiting")
             job = self.studio.claim(self.id, self.device) if self.studio.jobs_wait() else None
             if job is not None:
-                self._do(job)
+                with about(montage_id=job.montage_id, job_id=job.id):
+                    self._do(job)
                 idle_since = time.monotonic()
                 continue
             idle_s = time.monotonic() - idle_since
@@ -100,16 +102,16 @@ class Worker:
 
     def _do(self, job: Job) -> None:
         """Render one claimed job and record how it ended; a result that was not recorded is removed."""
-        log.info("%s attempt %d begins", job.id, job.attempt)
+        log.info("attempt %d begins", job.attempt)
         result = self.studio.video_folder(new_id("v"))
         result.mkdir()
         try:
             ended = self._attempt(job, result)
         except StaleAttempt:
-            log.warning("%s attempt %d was overtaken by another worker", job.id, job.attempt)
+            log.warning("attempt %d was overtaken by another worker", job.attempt)
             shutil.rmtree(result, ignore_errors=True)
         else:
-            log.info("%s attempt %d ends: %s", job.id, job.attempt, ended.state)
+            log.info("attempt %d ends: %s", job.attempt, ended.state)
             if ended.video_id != result.name:
                 shutil.rmtree(result, ignore_errors=True)
 
@@ -123,13 +125,13 @@ class Worker:
                 return self.studio.release(job.id, job.attempt)
             return self.studio.end_cancelled(job.id, job.attempt)
         except Busy as error:
-            log.warning("%s attempt %d: %s", job.id, job.attempt, error)
+            log.warning("attempt %d: %s", job.attempt, error)
             return self.studio.retry(job.id, job.attempt, str(error))
         except DreamontageError as error:
-            log.warning("%s failed: %s", job.id, error)
+            log.warning("failed: %s", error)
             return self.studio.fail(job.id, job.attempt, str(error))
         except Exception as error:
-            log.exception("%s attempt %d broke", job.id, job.attempt)
+            log.exception("attempt %d broke", job.attempt)
             self._unload()
             what = f"The renderer broke unexpectedly ({type(error).__name__}); details are in {LOG_NAME} in the studio."
             return self.studio.retry(job.id, job.attempt, what)
@@ -158,7 +160,7 @@ class Worker:
         try:
             copy = copy_for_people(Path(video.path), studio.out_dir(job.id), name)
         except OSError as error:  # the video itself is safe in the studio
-            log.warning("%s: no copy in the out-dir: %s", job.id, error)
+            log.warning("no copy in the out-dir: %s", error)
             return studio.finish(job.id, job.attempt, video)
         try:
             return studio.finish(job.id, job.attempt, video.model_copy(update={"delivered": str(copy)}))
@@ -291,7 +293,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or a torch device")
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure()
     if arguments.lock is not None:
         os.set_inheritable(arguments.lock, False)
     with Studio(arguments.studio) as studio:

@@ -15,6 +15,7 @@ from dreamontage.generator.render import RenderTask
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.job import Progress
 from dreamontage.schemas.report import Report, Timing, Video
+from dreamontage.server.logs import configure
 from dreamontage.server.store import Studio
 from dreamontage.server.worker import Worker, run_exclusively
 
@@ -93,6 +94,7 @@ def render(task: RenderTask, load_pipeline: object, on_progress: Callable[[Progr
 
 
 if __name__ == "__main__":
+    configure()
     idle_exit_s = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
     with Studio(sys.argv[1]) as studio:
         ran = run_exclusively(Worker(studio, render=render, idle_exit_s=idle_exit_s))
