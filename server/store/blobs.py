@@ -133,7 +133,8 @@ def _kept(connection: sqlite3.Connection, media: Media, actor: str) -> Media:
     if row is not None:
         return Media.model_validate_json(row["body"])
     connection.execute(
-        "INSERT INTO media VALUES (?, ?, ?, ?)", (media.id, media.sha256, media.model_dump_json(), time.time())
+        "INSERT INTO media (id, sha256, body, added_at, actor, bytes) VALUES (?, ?, ?, ?, ?, ?)",
+        (media.id, media.sha256, media.model_dump_json(), time.time(), actor, media.bytes),
     )
     record(connection, "add_media", {"media_id": media.id, "name": media.name}, actor=actor)
     return media

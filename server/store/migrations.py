@@ -82,6 +82,38 @@ def first_release(db: Database) -> None:
 def shared_narratives(db: Database) -> None:
     """Who edits, what every edit changed, answers kept for repeated calls, and the owner of every job."""
     db.table("job").add_column("actor", str, not_null_default="owner")
+    db.table("job").add_column("claimed_at", float)
+    db.table("job").add_column("bytes", int, not_null_default=0)
+    db.table("job").create_index(["actor", "claimed_at"])
+    db.table("worker").add_column("gone", int, not_null_default=0)
+    for table in ("montage", "media"):
+        db.table(table).add_column("actor", str, not_null_default="owner")
+        db.table(table).create_index(["actor"])
+    db.table("media").add_column("bytes", int, not_null_default=0)
+    db.execute("UPDATE media SET bytes = body ->> 'bytes'")
+    db.table("event").add_column("patch", str)
+    db.table("token", strict=True).create(
+        {
+            "hash": str, "actor": str, "scopes": str, "expires_at": float, "created_at": float, "revoked_at": float,
+        },
+        pk="hash",
+        not_null={"actor", "scopes", "created_at"},
+    )  # fmt: skip
+    db.table("answer", strict=True).create(
+        {"actor": str, "key": str, "tool": str, "sha256": str, "answer": str, "at": float},
+        pk=("actor", "key"),
+        not_null={"tool", "sha256", "answer", "at"},
+    )
+    db.table("answer").create_index(["at"])
+    db.table("task", strict=True).create(
+        {
+            "id": str, "actor": str, "tool": str, "job_id": str, "state": str, "questions": str, "answers": str,
+            "cancelled": int, "created_at": float, "updated_at": float,
+        },
+        pk="id",
+        not_null={"actor", "tool", "state", "questions", "answers", "cancelled", "created_at", "updated_at"},
+    )  # fmt: skip
+    db.table("task").create_index(["created_at"])
 
 
 def apply(connection: sqlite3.Connection) -> None:

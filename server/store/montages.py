@@ -27,7 +27,10 @@ class MontageStore:
         first = montage.model_copy(update={"revision": 1})
         now = time.time()
         with self.db.write() as connection:
-            connection.execute("INSERT INTO montage VALUES (?, 1, ?, ?)", (first.id, now, now))
+            connection.execute(
+                "INSERT INTO montage (id, revision, created_at, updated_at, actor) VALUES (?, 1, ?, ?, ?)",
+                (first.id, now, now, actor),
+            )
             connection.execute("INSERT INTO revision VALUES (?, 1, ?)", (first.id, first.model_dump_json()))
             record(connection, "create", {"brief": first.brief}, actor=actor, montage_id=first.id, revision=1)
         return first
