@@ -62,6 +62,10 @@ class Conflict(DreamontageError):
     """The montage changed since the revision the caller has seen."""
 
 
+class Forbidden(DreamontageError):
+    """The caller's token does not allow this; nothing was changed."""
+
+
 class RenderFailed(DreamontageError):
     """A job cannot be finished; finished segments are kept."""
 
@@ -72,6 +76,10 @@ class Busy(DreamontageError):
 
 class StudioFull(DreamontageError):
     """The disk cannot hold what the call would write; nothing was changed."""
+
+
+class QuotaExceeded(DreamontageError):
+    """The call would pass a quota of its actor or of the studio; nothing was changed."""
 
 
 class Cancelled(DreamontageError):

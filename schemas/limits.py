@@ -32,15 +32,44 @@ MAX_INLINE_BYTES: Final = 64 * 2**10
 PROBE_TIMEOUT_S: Final = 30.0
 PROBE_MEMORY_BYTES: Final = 4 * 2**30
 
+# Links as sources
+MAX_URL_CHARS: Final = 2_048
+MAX_REDIRECTS: Final = 3
+URL_CONNECT_S: Final = 10.0
+URL_TIMEOUT_S: Final = 120.0
+"""For the whole download: names, redirects, headers and bytes."""
+
 # Answers
 MAX_PICTURE_BYTES: Final = 300 * 2**10
 MAX_WAIT_S: Final = 45.0
 MAX_HTTP_BODY_BYTES: Final = 8 * 2**20
 FILE_URL_TTL_S: Final = 3_600
+MAX_VIEWS: Final = 3
+MAX_VIEW_FRAMES: Final = 24
 
 # Jobs
+MAX_TAKES: Final = 4
 MAX_ATTEMPTS_WITHOUT_TAKE: Final = 3
 WORKER_IDLE_UNLOAD_S: Final = 60.0
 WORKER_IDLE_EXIT_S: Final = 600.0
 HEARTBEAT_S: Final = 2.0
+STALE_HEARTBEAT_S: Final = 30.0
+"""A worker that gave no sign of life for this long is stalled: another one may take its device and its job."""
 MIN_FREE_DISK_BYTES: Final = 256 * 2**20
+TASK_TTL_S: Final = 7 * 86_400
+TASK_POLL_MS: Final = 1_000
+
+# Quotas: of one actor and of the whole studio, unless the studio's quotas.json says otherwise
+MAX_MONTAGES_PER_ACTOR: Final = 2_000
+MAX_MONTAGES: Final = 20_000
+MAX_MEDIA_PER_ACTOR: Final = 5_000
+MAX_MEDIA: Final = 50_000
+MAX_JOBS_PER_ACTOR: Final = 50
+MAX_JOBS: Final = 500
+MAX_DISK_BYTES_PER_ACTOR: Final = 100 * 2**30
+MAX_DISK_BYTES: Final = 400 * 2**30
+
+# Housekeeping
+TAKE_KEPT_S: Final = 7 * 86_400
+"""A take that no video or choice names is kept this long, so that a cancelled render can be taken up again."""
+PREVIEW_KEPT_S: Final = 86_400

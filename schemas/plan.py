@@ -79,9 +79,11 @@ class Estimate(_Frozen):
 
     segments_to_render: int = Field(description="Segments whose take does not exist yet.")
     segments_reused: int = Field(0, description="Segments whose take is kept.")
+    alternatives: int = Field(0, description="Takes to render beside the first ones.")
     seconds: float = Field(description="Estimated work in seconds on this machine.")
     low_s: float = Field(description="Lower end of the estimate.")
     high_s: float = Field(description="Upper end of the estimate.")
+    bytes: int = Field(0, description="Disk that its takes and its video will take.")
 
 
 class Plan(_Frozen):
