@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dreamontage.schemas.errors import InvalidInput
 
+from .actors import OWNER, SCOPE_KEY
+
 TOKEN_FILE = "http-token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -57,4 +59,5 @@ class BearerAuth:
                 )
                 await refusal(scope, receive, send)
                 return
+            scope[SCOPE_KEY] = OWNER
         await self._app(scope, receive, send)

@@ -11,6 +11,9 @@ from typing import Any
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
+from pydantic import Field
+
+from .actors import Scope
 
 _BOUNDS = {
     "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum", "maxLength", "minLength", "maxItems", "minItems",
@@ -25,33 +28,43 @@ _SELF_EXPLAINING = {
 }  # fmt: skip
 
 
+class ScopedTool(Tool):
+    """A tool that knows which scope its callers need."""
+
+    scope: Scope = Field("edit", exclude=True)
+
+
 def tool(
     title: str,
     *,
+    scope: Scope | None = None,
     read_only: bool = False,
     destructive: bool = False,
     idempotent: bool = False,
     known: Sequence[str] = (),
-) -> Callable[[Callable[..., Any]], Tool]:
+) -> Callable[[Callable[..., Any]], ScopedTool]:
     """Declare a tool: its name is the function's, its description the docstring. No tool reaches out to the world.
 
-    `known`: argument types whose fields an earlier tool of the list has shown already.
+    `scope`: what callers must be allowed to do; left out, read for what only reads and edit for the rest. `known`:
+    argument types whose fields an earlier tool of the list has shown already.
     """
 
-    def declare(function: Callable[..., Any]) -> Tool:
+    def declare(function: Callable[..., Any]) -> ScopedTool:
         hints = ToolAnnotations(
             read_only_hint=read_only,
             destructive_hint=destructive,
             idempotent_hint=idempotent or read_only,
             open_world_hint=False,
         )
-        made = Tool.from_function(
+        made = ScopedTool.from_function(
             function,
             title=title,
             description=" ".join(inspect.cleandoc(function.__doc__ or "").split()),
             annotations=hints,
             structured_output=True,
         )
+        assert isinstance(made, ScopedTool)
+        made.scope = scope or ("read" if read_only else "edit")
         parameters = _terse(compact(made.parameters, _NOISE_IN), _SILENT)
         for name in known:
             parameters["$defs"][name].pop("properties")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .db import Database
@@ -13,10 +13,16 @@ from .db import Database
 if TYPE_CHECKING:
     import sqlite3
 
+Patch = dict[str, tuple[Any, Any]]
+"""What was there and what is there now, as JSON values, by entity: `anchor:a1`, `beat:b2`, `duration_s` and so on."""
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened. `revision` is the montage's new revision, None where it did not change."""
+    """Something that happened. `revision` is the montage's new revision, None where it did not change.
+
+    `patch` is what an edit changed, entity by entity: see `server/merging.py`.
+    """
 
     seq: int
     montage_id: str | None
@@ -25,6 +31,7 @@ class Event:
     op: str
     args: dict[str, Any]
     at: float
+    patch: Patch = field(default_factory=dict)
 
     def __str__(self) -> str:
         args = json.dumps(self.args, ensure_ascii=False, default=str)
@@ -41,11 +48,14 @@ def record(
     actor: str,
     montage_id: str | None = None,
     revision: int | None = None,
+    patch: Patch | None = None,
 ) -> None:
     """Append one event within the caller's transaction."""
+    told = json.dumps(dict(args), ensure_ascii=False, default=str)
+    changed = json.dumps(patch, ensure_ascii=False) if patch else None
     connection.execute(
-        "INSERT INTO event (montage_id, revision, actor, op, args, at) VALUES (?, ?, ?, ?, ?, ?)",
-        (montage_id, revision, actor, op, json.dumps(dict(args), ensure_ascii=False, default=str), time.time()),
+        "INSERT INTO event (montage_id, revision, actor, op, args, at, patch) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (montage_id, revision, actor, op, told, time.time(), changed),
     )
 
 
@@ -79,4 +89,5 @@ class EventStore:
 
 
 def _event(row: sqlite3.Row) -> Event:
-    return Event(**{**dict(row), "args": json.loads(row["args"])})
+    patch = {key: (before, after) for key, (before, after) in json.loads(row["patch"] or "{}").items()}
+    return Event(**{**dict(row), "args": json.loads(row["args"]), "patch": patch})

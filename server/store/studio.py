@@ -16,11 +16,13 @@ from .db import Database
 from .events import EventStore
 from .jobs import JobStore
 from .montages import MontageStore
+from .tasks import TaskStore
+from .tokens import TokenStore
 from .videos import VideoStore
 from .workers import WorkerStore
 
 
-class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerStore):
+class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerStore, TokenStore, TaskStore):
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mcp.server.mcpserver.tools import Tool
-
+from ..toolkit import ScopedTool
 from . import anchors, beats, jobs, media, models, planning, preview, render
 
-TOOLS: tuple[Tool, ...] = (
+TOOLS: tuple[ScopedTool, ...] = (
     planning.plan_montage,
     planning.get_montage,
     planning.list_montages,

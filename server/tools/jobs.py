@@ -53,7 +53,7 @@ async def get_job(
         await anyio.sleep(min(_POLL_S, left))
 
 
-@tool("Cancel a render", destructive=True, idempotent=True)
+@tool("Cancel a render", scope="render", destructive=True, idempotent=True)
 def cancel_job(ctx: Ctx, job_id: JobId) -> Annotated[CallToolResult, JobLine]:
     """Stop a job within one step. Finished segments are kept and reused by the next render."""
     job = app_of(ctx).studio.cancel(job_id)

@@ -22,7 +22,7 @@ from ..toolkit import tool
 from ..worker import ensure_worker
 
 
-@tool("Render a montage")
+@tool("Render a montage", scope="render")
 def render_segments(
     ctx: Ctx,
     montage_id: MontageId,
