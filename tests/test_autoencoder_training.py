@@ -68,15 +68,15 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     second.load(tmp_path / "checkpoint.pt")
     for _ in range(3):
         second.train_step()
-    for network in ("model", "average"):
-        for a, b in zip(getattr(straight, network).parameters(), getattr(second, network).parameters(), strict=True):
+    for weights in ("fast_parameters", "slow_parameters"):
+        for a, b in zip(getattr(straight, weights)(), getattr(second, weights)(), strict=True):
             assert torch.equal(a, b)
 
 
 def test_training_leaves_a_model_a_curve_and_its_score(tmp_path: Path) -> None:
     model = train_autoencoder(RECIPE, tmp_path, [], [paint(3)])
     left = {path.name for path in tmp_path.iterdir()}
-    assert left >= {"checkpoint.pt", "curve.csv", "curve.png", "held_out.csv", "sheet.png", "recipe.json"}
+    assert left >= {"checkpoint.pt", "curve.csv", "curve.png", "held_out.csv", "strips.jpg", "recipe.json"}
     losses = [float(line.split(",")[4]) for line in (tmp_path / "curve.csv").read_text().splitlines()[1:]]
     assert len(losses) == 6 and losses[-1] < losses[0]
     loaded = NanoAutoencoder.from_pretrained(model, torch_dtype=torch.float32)

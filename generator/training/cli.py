@@ -24,15 +24,14 @@ def _train() -> None:
 
 @app.command()
 def autoencoder(
-    out: Annotated[Path, typer.Argument(help="Folder for the model, checkpoints, curves and sample sheets.")],
-    pictures: Annotated[
-        list[Path] | None, typer.Option(help="Folder of training pictures, besides the installed packages. Repeatable.")
-    ] = None,
-    minutes: Annotated[float, typer.Option(help="Wall-clock budget; it shapes the learning rate.")] = 50.0,
-    steps: Annotated[int | None, typer.Option(help="Train this many steps instead of by the clock.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Threads for torch; default: all cores.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from OUT/checkpoint.pt.")] = False,
+    out: stages_cli.Out,
+    pictures: stages_cli.Pictures = None,
+    minutes: stages_cli.Minutes = None,
+    steps: stages_cli.Steps = None,
+    config: stages_cli.Config = None,
+    seed: stages_cli.Seed = None,
+    threads: stages_cli.Threads = None,
+    resume: stages_cli.Resume = False,
 ) -> None:
     """Train the autoencoder; OUT/model is the result.
 
@@ -40,23 +39,15 @@ def autoencoder(
     worlds always. OUT/pictures.json says which were used. The held-out score uses the demo's photographs and PyPI
     `mvtb-data==1.6.1`.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     from dreamontage.generator.training.autoencoder import AutoencoderTraining, train_autoencoder
     from dreamontage.generator.training.held_out import held_out_pictures
+    from dreamontage.generator.training.running import configured
 
     stages_cli.prepare(threads)
-    config = AutoencoderTraining(minutes=None if steps else minutes, steps=steps, seed=seed)
-    mixture = stages_cli.mixture_of(out, pictures, seed)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("training", total=float(steps) if steps else 60 * minutes)
-
-        def report(row: dict[str, float]) -> None:
-            text = f"step {int(row['step'])} loss {row['loss']:.4f} l1 {row['l1']:.4f} lpips {row['lpips']:.3f}"
-            bar.update(task, completed=row["step"] if steps else row["elapsed_s"], description=text)
-
-        model = train_autoencoder(config, out, mixture.pictures, held_out_pictures(), resume, report)
+    recipe = configured(AutoencoderTraining(), "autoencoder", config, minutes=minutes, steps=steps, seed=seed)
+    mixture = stages_cli.mixture_of(out, pictures, recipe.seed)
+    with stages_cli.bars("training") as report:
+        model = train_autoencoder(recipe, out, mixture.pictures, held_out_pictures(), resume, report)
     typer.echo(f"model: {model}")
 
 

@@ -87,7 +87,7 @@ def reconstruct(
     scores: list[Reconstruction] = []
     results: list[Pixels] = []
     for name, clip in zip(names, clips, strict=True):
-        video = as_video(clip)
+        video = as_video(clip).to(model.device)
         posterior = model.encode(video.to(model.dtype)).latent_dist  # type: ignore[union-attr]
         decoded = model.decode(posterior.mode()).sample.float()  # type: ignore[union-attr]
         result = as_pixels(decoded)

@@ -44,6 +44,8 @@ class Recipe:
     seed: int = 0
     muon_lr: float = 1e-3
     adam_lr: float = 1e-3
+    muon_decay: float = 0.01
+    """Weight decay of what Muon trains."""
     warm_up: float = 0.02
     """Share of the run in which the rate rises; the last `tail` share of the course falls linearly to zero."""
     tail: float = 0.5
@@ -90,7 +92,7 @@ class Trainer(ABC):
         inner = self.inner_parameters()
         known = {id(p) for p in inner}
         others = [p for p in self.fast_parameters() if id(p) not in known]
-        self.muon = Muon(inner, config.muon_lr, weight_decay=0.01)
+        self.muon = Muon(inner, config.muon_lr, weight_decay=config.muon_decay)
         self.adam = torch.optim.AdamW(others, config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
         return [(self.muon, config.muon_lr), (self.adam, config.adam_lr)]
 
