@@ -12,9 +12,9 @@ import uvicorn
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The address of an application while the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+def served(app: Any, **settings: Any) -> Iterator[str]:
+    """The address of an application while the block runs; `settings` are uvicorn's."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1, **settings))
     ready = threading.Event()
     startup = server.startup
 

@@ -31,7 +31,7 @@ from dreamontage.schemas.media import (
 from dreamontage.schemas.report import Video
 from dreamontage.server.media.child import ask
 from dreamontage.server.media.magic import HEAD_BYTES, byte_cap, container_of
-from dreamontage.server.media.roots import clean_name, open_in_roots
+from dreamontage.server.media.roots import clean_name, is_link, open_in_roots
 from dreamontage.server.store import StagedBlob, Studio
 
 MEDIA_ID: Final = re.compile(r"(img|clip)_[0-9a-f]{16}")
@@ -50,18 +50,28 @@ class _Copy:
 
 
 def take_in(
-    studio: Studio, source: Source, roots: Sequence[Path], field: str = "source", actor: str = "agent"
+    studio: Studio,
+    source: Source,
+    roots: Sequence[Path],
+    field: str = "source",
+    actor: str = "agent",
+    links: bool = False,
 ) -> Media:
     """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
 
-    Blocks for file and child work. Raises PathRefused, MediaRejected, InvalidInput, NotFound
+    `links`: whether https links are fetched. Blocks for file, network and child work. Raises PathRefused, MediaRejected, InvalidInput, NotFound
     or StudioFull, each naming `field`; nothing is stored then.
     """
-    return _take_in(studio, [(source, field)], roots, actor)[0]
+    return _take_in(studio, [(source, field)], roots, actor, links)[0]
 
 
 def take_in_all(
-    studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "agent"
+    studio: Studio,
+    sources: Sequence[Source],
+    roots: Sequence[Path],
+    field: str = "sources",
+    actor: str = "agent",
+    links: bool = False,
 ) -> list[Media]:
     """Media for many sources, in their order: all of them or, when one is refused, none.
 
@@ -71,7 +81,7 @@ def take_in_all(
         raise InvalidInput(
             f"{len(sources)} sources in one call", field=field, allowed=f"1 to {limits.MAX_SOURCES_PER_CALL}"
         )
-    return _take_in(studio, [(source, f"{field}[{n}]") for n, source in enumerate(sources)], roots, actor)
+    return _take_in(studio, [(source, f"{field}[{n}]") for n, source in enumerate(sources)], roots, actor, links)
 
 
 async def take_in_all_async(
@@ -81,12 +91,14 @@ async def take_in_all_async(
     return await to_thread.run_sync(partial(take_in_all, studio, sources, roots, field, actor))
 
 
-def _take_in(studio: Studio, sources: Sequence[tuple[Source, str]], roots: Sequence[Path], actor: str) -> list[Media]:
+def _take_in(
+    studio: Studio, sources: Sequence[tuple[Source, str]], roots: Sequence[Path], actor: str, links: bool
+) -> list[Media]:
     with ExitStack() as staged:
         found: list[Media | _Copy] = []
         for source, field in sources:
             with _naming(field):
-                found.append(_known(studio, source) or _copied(studio, source, roots, field, staged))
+                found.append(_known(studio, source) or _copied(studio, source, roots, field, staged, links))
         probed = _probed([item for item in found if isinstance(item, _Copy)])
         # Only when every source has passed is the first one kept.
         added = studio.add_all_media([(media, copy.blob) for copy, media in probed], actor) if probed else []
@@ -103,8 +115,10 @@ def _known(studio: Studio, source: Source) -> Media | None:
     return None
 
 
-def _copied(studio: Studio, source: Source, roots: Sequence[Path], field: str, staged: ExitStack) -> Media | _Copy:
-    with _bytes_of(studio, source, roots) as (descriptor, name):
+def _copied(
+    studio: Studio, source: Source, roots: Sequence[Path], field: str, staged: ExitStack, links: bool
+) -> Media | _Copy:
+    with _bytes_of(studio, source, roots, links) as (descriptor, name):
         size = os.fstat(descriptor).st_size
         with _about(name):
             if size == 0:
@@ -144,10 +158,19 @@ def _media(copy: _Copy, probe: dict[str, object]) -> Media:
 
 
 @contextmanager
-def _bytes_of(studio: Studio, source: Source, roots: Sequence[Path]) -> Iterator[tuple[int, str]]:
+def _bytes_of(studio: Studio, source: Source, roots: Sequence[Path], links: bool) -> Iterator[tuple[int, str]]:
     """An open descriptor of the source's bytes, and a clean name for them."""
-    if isinstance(source, str | PathSource):
-        descriptor, name = open_in_roots(source if isinstance(source, str) else source.path, roots)
+    text = source.path if isinstance(source, PathSource) else source
+    linked = isinstance(text, str) and is_link(text)
+    if linked and not links:
+        raise InvalidInput(
+            "links are not fetched by this server",
+            allowed="a media id, or the path of a file in the media roots",
+            next_call="download the file into a media root, then add_media with its path; "
+            "or restart the server with --allow-urls",
+        )
+    if isinstance(text, str) and not linked:
+        descriptor, name = open_in_roots(text, roots)
         try:
             yield descriptor, name
         finally:
@@ -155,7 +178,11 @@ def _bytes_of(studio: Studio, source: Source, roots: Sequence[Path]) -> Iterator
         return
     studio.require_space()
     with tempfile.TemporaryFile(dir=studio.folder) as file:
-        if isinstance(source, InlineSource):
+        if isinstance(text, str):
+            from dreamontage.server.media.fetch import fetch
+
+            name = fetch(text, file)
+        elif isinstance(source, InlineSource):
             file.write(_decoded(source.data))
             name = f"inline {clean_name(source.mime)}".strip()
         elif isinstance(source, VideoFrameSource):

@@ -64,6 +64,12 @@ def clean_name(text: str) -> str:
     return " ".join(printable.split())[: limits.MAX_LABEL_CHARS]
 
 
+def is_link(text: str) -> bool:
+    """Whether a plain string is meant as a link and not as a path; a file:// URI is a path."""
+    scheme, separator, _ = text.strip()[:12].partition("://")
+    return bool(separator) and scheme.lower() != "file"
+
+
 def open_in_roots(requested: str, roots: Sequence[Path]) -> tuple[int, str]:
     """Open a regular file inside the roots: (descriptor to be closed by the caller, cleaned file name).
 
@@ -88,15 +94,8 @@ def open_in_roots(requested: str, roots: Sequence[Path]) -> tuple[int, str]:
 
 def _as_path(requested: str) -> Path:
     text = requested.strip()
-    scheme = urlsplit(text).scheme if "://" in text[:12] else ""
-    if scheme == "file":
+    if text[:7].lower() == "file://":
         text = unquote(urlsplit(text).path)
-    elif scheme:
-        raise InvalidInput(
-            "links are not fetched",
-            allowed=_ALLOWED,
-            next_call="download the file into a media root, then add_media with its path",
-        )
     try:
         os.fsencode(text)
         return Path(text).expanduser() if text and "\0" not in text and len(text) <= 4096 else _no_path()
