@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard, RenderSettings
 from dreamontage.schemas.montage import Guide, Montage
 from dreamontage.schemas.plan import Plan, Segment
-from dreamontage.schemas.report import Video, VideoSegment
+from dreamontage.schemas.report import TakeChoice, Video, VideoSegment
 
 FORMAT = 2
 """Raised whenever the same recipe would no longer give the same take."""
@@ -34,7 +35,11 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Decision:
-    """What a render does with a segment: reuse `take`, or render it with this seed, holding the end of `held_take`."""
+    """What a render does with a segment: reuse `take`, or render it with this seed, holding the end of `held_take`.
+
+    `others`: seeds of alternatives, rendered besides; where the next segment continues from this one, their ends are held
+    at its take's, so that any of them can be chosen without touching what follows.
+    """
 
     segment: Segment
     action: Literal["render", "reuse"]
@@ -44,6 +49,7 @@ class Decision:
     settings: RenderSettings = field(default_factory=RenderSettings)
     take: str | None = None
     held_take: str | None = None
+    others: tuple[int, ...] = ()
 
     @property
     def hold_end(self) -> bool:
@@ -143,8 +149,8 @@ def fingerprint(recipe: str, seed: int, dtype: str, tail: str | None, held: str 
 
 
 def chosen_segments(plan: Plan, request: RenderRequest) -> set[int]:
-    """Segments a request names to be rendered anew: its range widened to whole segments; a seed alone: all."""
-    if request.from_s is None and request.to_s is None and request.seed is None:
+    """Segments a request names: its range widened to whole segments; a seed alone, or several takes alone: all."""
+    if request.from_s is None and request.to_s is None and request.seed is None and request.takes == 1:
         return set()
     low, high = request.from_s or 0.0, plan.duration_s if request.to_s is None else request.to_s
     return {s.index for s in plan.segments if s.start_s < high and s.end_s > low}
@@ -158,61 +164,92 @@ def widened_range(plan: Plan, request: RenderRequest) -> tuple[float, float] | N
 
 def decide(
     plan: Plan, montage: Montage, media: Mapping[str, Media], card: ModelCard, request: RenderRequest,
-    base: Video | None, *, weights: str | None = None, has_take: Callable[[str], bool] = lambda _: True,
+    base: Video | None, *, choices: Sequence[TakeChoice] = (), weights: str | None = None,
+    has_take: Callable[[str], bool] = lambda _: True,
 ) -> list[Decision]:  # fmt: skip
     """What to render and what to keep of `base`, an earlier video of this montage; one decision per segment.
 
-    Segments are matched to the base's by recipe. A matched one is kept with the base's seed and settings, unless the
-    request names its time, or what it continues from changes. `after=hold` (invariant 10) lets a segment that is
-    rendered before a kept one hold its own end at the old take, so that the kept one's tail stays; `after=follow`
-    renders on instead. Quality previz needs no takes: nothing is decided.
+    Segments are matched to the base's by recipe; a take that was chosen since (`choices`, oldest first) comes before the
+    base's. A matched one is kept with its seed and settings, unless the request names its time, or what it continues
+    from is not what it met. `after=hold` (invariant 10) lets a segment that is rendered before a kept one hold its own
+    end at the old take, so that the kept one's tail stays; `after=follow` renders on instead. Several takes without a
+    seed keep what is there and render alternatives beside it. Quality previz needs no takes: nothing is decided.
     """
     if request.quality == "previz":
         return []
     weights = catalogue.weights_hash(card.id) if weights is None else weights
     chosen = chosen_segments(plan, request)
+    anew = chosen if request.takes == 1 or request.seed is not None else set()
     named = request.settings != RenderSettings()
+    known: dict[tuple[int, str], str] = {}
 
     def recipe_with(segment: Segment, settings: RenderSettings) -> str:
-        return recipe(plan, segment, montage, media, card, settings, weights)
+        key = segment.index, settings.model_dump_json()
+        if key not in known:
+            known[key] = recipe(plan, segment, montage, media, card, settings, weights)
+        return known[key]
 
     asked = {s.index for s in plan.segments if named and (not chosen or s.index in chosen)}
     old = base.segments if base is not None and base.quality == request.quality else []
-    whole = [has_take(s.fingerprint) for s in old]
     inherited = _distinct(s.settings for s in old)
     agree: list[list[bool]] = []
     for segment in plan.segments if old else []:
         options = [(s, recipe_with(segment, s)) for s in ([request.settings] if segment.index in asked else inherited)]
         agree.append([(s.settings, s.recipe) in options for s in old])
-    match = _align(agree)
+    kept = {index: old[number] for index, number in _align(agree).items()}
+    for choice in choices:
+        fitting = [s for s in plan.segments if s.index not in asked or choice.segment.settings == request.settings]
+        place = place_of(choice.segment, fitting, recipe_with)
+        if place is not None:
+            kept[place.index] = choice.segment
+    ends = _ends(old, [choice.segment for choice in choices])
+    endings = {end: name for name, end in ends.items() if has_take(name)}
 
     decisions: list[Decision] = []
-    sources: list[int | None] = []  # the base's segment whose take is kept, None where one is rendered
+    before: VideoSegment | None = None  # whose take the segment before keeps, None where one is rendered
     for segment in plan.segments:
-        number = match.get(segment.index)
-        source = old[number] if number is not None else None
-        reason = _why_render(segment, chosen, source, base)
-        lost = number is not None and not reason and not whole[number]
-        if source is not None and number is not None and not reason and segment.seam == "carried":
-            before = sources[-1]
-            if before is None and request.after == "hold" and whole[number - 1] and not lost:
-                decisions[-1] = replace(decisions[-1], held_take=old[number - 1].fingerprint)
-            elif before is None or before != number - 1:
-                reason = "what it continues from is rendered anew"
+        source = kept.get(segment.index)
+        reason = _why_render(segment, anew, source, base)
+        lost = source is not None and not reason and not has_take(source.fingerprint)
+        if source is not None and not reason and segment.seam == "carried":
+            held = None if lost or source.tail is None else endings.get(source.tail)
+            if before is None and request.after == "hold" and held is not None:
+                decisions[-1] = replace(decisions[-1], held_take=held)
+            elif before is None or source.tail is None or ends.get(before.fingerprint) != source.tail:
+                reason = "what it continues from is rendered anew" if before is None else "it continued from another take"
         if source is not None and not reason and not lost:
-            decisions.append(
-                Decision(segment, "reuse", "unchanged", source.seed, source.recipe, source.settings, source.fingerprint)
+            decision = Decision(
+                segment, "reuse", "unchanged", source.seed, source.recipe, source.settings, source.fingerprint
             )
-            sources.append(number)
-            continue
-        settings = request.settings if segment.index in asked else source.settings if source else RenderSettings()
-        seed = segment.seed if source is None or segment.index in chosen else source.seed
-        if request.seed is not None and segment.index in chosen:
-            seed = segment_seed(request.seed, str(segment.seed), 0)
-        reason = reason or "its take was lost"
-        decisions.append(Decision(segment, "render", reason, seed, recipe_with(segment, settings), settings))
-        sources.append(number if lost else None)  # a lost take comes back the same: what follows it is kept
+            before = source
+        else:
+            settings = request.settings if segment.index in asked else source.settings if source else RenderSettings()
+            seed = segment.seed if source is None or segment.index in anew else source.seed
+            if request.seed is not None and segment.index in chosen:
+                seed = segment_seed(request.seed, str(segment.seed), 0)
+            reason = reason or "its take was lost"
+            decision = Decision(segment, "render", reason, seed, recipe_with(segment, settings), settings)
+            before = source if lost else None  # a lost take comes back the same: what follows it is kept
+        if request.takes > 1 and segment.index in chosen:
+            others = tuple(segment_seed(decision.seed, "take", number) for number in range(2, request.takes + 1))
+            decision = replace(decision, others=others)
+        decisions.append(decision)
     return decisions
+
+
+def place_of(
+    take: VideoSegment, segments: Iterable[Segment], recipe_with: Callable[[Segment, RenderSettings], str]
+) -> Segment | None:
+    """The segment that a take was or could have been rendered for: one with its recipe, the nearest in time."""
+    fitting = [segment for segment in segments if recipe_with(segment, take.settings) == take.recipe]
+    return min(fitting, key=lambda segment: abs(segment.start - take.start), default=None)
+
+
+def _ends(old: Sequence[VideoSegment], chosen: Sequence[VideoSegment]) -> dict[str, str]:
+    """sha256 of the last latents of every take where it is known: what a carried segment after it has met."""
+    ends = {take.fingerprint: take.end for take in [*chosen, *old] if take.end is not None}
+    met = {a.fingerprint: b.tail for a, b in pairwise(old) if b.seam == "carried" and b.tail is not None}
+    return ends | met
 
 
 def _why_render(segment: Segment, chosen: set[int], source: VideoSegment | None, base: Video | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import PlacedAnchor, Plan
-from dreamontage.schemas.report import Report, SegmentReport, Video, VideoSegment
+from dreamontage.schemas.report import Report, SegmentReport, TakeChoice, Video, VideoSegment
 
 if TYPE_CHECKING:
     from dreamontage.generator.pipeline import DreaMontagePipeline
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderTask:
-    """All that a job needs: the montage as pinned, its media and their files, what was asked, and where things go."""
+    """All that a job needs: the montage as pinned, its media and their files, what was asked, and where things go.
+
+    `base` is the earlier video whose takes are kept, `choices` the takes that were chosen since, oldest first.
+    """
 
     montage: Montage
     media: Mapping[str, Media]
@@ -46,11 +49,15 @@ class RenderTask:
     takes: Path
     out: Path
     video_id: str
+    choices: Sequence[TakeChoice] = ()
 
 
 @dataclass
 class Meter:
-    """Progress in seconds of work: denoising by steps times slots, delivery by slots, at the speeds seen so far."""
+    """Progress in seconds of work: denoising by steps times slots, delivery by slots, at the speeds seen so far.
+
+    `slots`: of all videos that are delivered; `segments`: takes in all, alternatives included.
+    """
 
     report: Callable[[Progress], None]
     steps: float
@@ -88,7 +95,7 @@ def render(
 ) -> Video:
     """Render a montage: load anchors, decide, render the takes that are missing, deliver.
 
-    `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
+    Alternatives are delivered as further videos, in folders `take-2` and so on beside the first one's files. `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
     job between two steps, with all finished takes kept. Raises DreamontageError subclasses.
     """
     began = time.perf_counter()
@@ -100,7 +107,10 @@ def render(
     size = (plan.format.width, plan.format.height)
     previz = Previz(anchors, previz_beats(task.montage), plan.frames, size, plan.format.fps)
     if task.request.quality == "previz":
-        return _deliver(task, plan, previz, anchors, None, _meter(on_progress, plan, card, [], "draft"), [], began)
+        meter = _meter(on_progress, plan, card, [], "draft")
+        video = _deliver(task, plan, previz, anchors, None, meter, [], time.perf_counter() - began)
+        meter.tell("done")
+        return video
     if not card.available:
         raise RenderFailed(
             f"the weights of model {card.id} are not on this machine",
@@ -139,7 +149,9 @@ def _render_takes(
     from dreamontage.generator.takes import Takes
 
     takes = Takes(task.takes)
-    decisions = decide(plan, task.montage, task.media, card, task.request, task.base, has_take=takes.has)
+    decisions = decide(
+        plan, task.montage, task.media, card, task.request, task.base, choices=task.choices, has_take=takes.has
+    )
     meter = _meter(on_progress, plan, card, decisions, task.request.quality)
     last = time.perf_counter()
 
@@ -159,21 +171,46 @@ def _render_takes(
         if item.reused and item.decision.action == "render":  # found from an earlier attempt
             meter.steps -= _work(item.decision, card)
         meter.tell("denoising")
-    latents = assemble_latents(plan, [item.fingerprint for item in rendered], takes)
-    return _deliver(task, plan, previz, anchors, (pipeline, card, latents), meter, rendered, began)
+    loading_s = time.perf_counter() - began - meter.denoise_s
+    videos = []
+    for number in range(1, task.request.takes + 1):
+        shown = _shown(rendered, number)
+        latents = assemble_latents(plan, [item.fingerprint for item in shown], takes)
+        job = task if number == 1 else _alternative(task, number)
+        videos.append(_deliver(job, plan, previz, anchors, (pipeline, card, latents), meter, shown, loading_s))
+    meter.tell("done")
+    others = [video.model_copy(update={"alternative_of": task.video_id}) for video in videos[1:]]
+    return videos[0].model_copy(update={"alternatives": others})
+
+
+def _shown(rendered: Sequence[Rendered], number: int) -> list[Rendered]:
+    """The takes of video `number`: of every segment its alternative of that number, else the first."""
+    return [
+        next((o for o in rendered if o.decision.segment == item.decision.segment and o.number == number), item)
+        for item in rendered
+        if item.number == 1
+    ]
+
+
+def _alternative(task: RenderTask, number: int) -> RenderTask:
+    out = task.out / f"take-{number}"
+    out.mkdir()
+    return replace(task, out=out, video_id=f"{task.video_id}-{number}")
 
 
 def _deliver(
     task: RenderTask, plan: Plan, previz: Previz, anchors: Sequence[PrevizAnchor],
     model: tuple[DreaMontagePipeline, ModelCard, Iterator[Any]] | None,
-    meter: Meter, rendered: Sequence[Rendered], began: float,
+    meter: Meter, rendered: Sequence[Rendered], loading_s: float,
 ) -> Video:  # fmt: skip
-    meter.segments_done = len(plan.segments)
+    """One video of these takes, or of the previz; `loading_s` were spent on reading and encoding before."""
+    meter.segments_done = meter.segments
+    before = meter.slots_done
 
     def on_frames(done: int, total: int) -> None:
-        meter.slots_done = plan.slots * done / total
+        meter.slots_done = before + plan.slots * done / total
         if done:
-            meter.slot_s = (time.perf_counter() - decoding_began) / meter.slots_done
+            meter.slot_s = (time.perf_counter() - decoding_began) / (meter.slots_done - before)
         meter.tell("decoding")
 
     decoding_began = time.perf_counter()
@@ -193,13 +230,12 @@ def _deliver(
             t0=t0,
             carry_over=True,
             model="previz" if model is None else model[1].id,
-            encode_s=decoding_began - began - meter.denoise_s,
+            encode_s=loading_s,
             denoise_s=meter.denoise_s,
         ),
         task.out,
         on_frames,
     )
-    meter.tell("done")
     return _video(task, report, rendered)
 
 
@@ -218,6 +254,7 @@ def _video(task: RenderTask, report: Report, rendered: Sequence[Rendered]) -> Vi
         segments=[_video_segment(item) for item in rendered],
         bytes=path.stat().st_size,
         sha256=digest,
+        last_choice=max((choice.id for choice in task.choices), default=task.base.last_choice if task.base else 0),
     )
 
 
@@ -234,14 +271,12 @@ def _video_segment(item: Rendered) -> VideoSegment:
     return VideoSegment(
         start=segment.start, stop=segment.stop, window_start=segment.window_start, seam=segment.seam,
         seed=decision.seed, recipe=decision.recipe, fingerprint=item.fingerprint, settings=decision.settings,
-        tail=item.tail, held=item.held,
+        tail=item.tail, held=item.held, end=item.end,
     )  # fmt: skip
 
 
 def _work(decision: Decision, card: ModelCard) -> float:
-    """Denoising work of one decision, in steps times slots."""
-    if decision.action == "reuse":
-        return 0.0
+    """Denoising work of one take of a decision's segment, in steps times slots."""
     steps = resolve_settings(card, decision.settings, decision.segment)[0].steps or 1
     return float(steps * window_slots(decision.segment))
 
@@ -251,9 +286,9 @@ def _meter(
 ) -> Meter:
     return Meter(
         report=report,
-        steps=sum(_work(decision, card) for decision in decisions),
-        slots=plan.slots,
-        segments=len(plan.segments),
+        steps=sum(_work(d, card) * ((d.action == "render") + len(d.others)) for d in decisions),
+        slots=plan.slots * (1 + max((len(d.others) for d in decisions), default=0)),
+        segments=len(plan.segments) + sum(len(d.others) for d in decisions),
         step_s=card.speed.get(f"{quality}_step", 0.05),
         slot_s=card.speed.get(f"{quality}_deliver", 0.1),
     )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -54,13 +55,18 @@ class Shot:
 
 
 class Rendered(NamedTuple):
-    """One segment's take: where it is kept, what it met, and whether it was there before."""
+    """One segment's take: where it is kept, what it met, whether it was there before, the hash of its last slots.
+
+    `number` is 1 for the take that is delivered and carried on, 2 and up for its alternatives.
+    """
 
     decision: Decision
     fingerprint: str
     tail: str | None
     held: str | None
     reused: bool
+    end: str
+    number: int = 1
 
 
 class Drift(NamedTuple):
@@ -193,39 +199,55 @@ def render_segments(
     takes: TakeStore,
     on_step: Callable[[Decision, int, int, Tensor], None] | None = None,
 ) -> Iterator[Rendered]:
-    """Render or find the take of every segment, in order; each is saved the moment it is finished.
+    """Render or find the take of every segment, in order, each followed by its alternatives; each is saved the moment
+    it is finished.
 
     Only the last slots of the shot are held in memory. A take that exists already is not rendered again, so the loop
     resumes where an earlier run stopped. An exception from `on_step` ends the loop between two steps.
     """
     recent: Tensor | None = None
-    overlap = model.card.overlap
-    for decision in decisions:
-        segment = decision.segment
-        before = recent if segment.seam == "carried" else None
-        tail = None if before is None else latents_hash(before[:, -overlap:])
-        held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[0][:, -overlap:]
-        held = None if held_latents is None else latents_hash(held_latents)
-        name, found = decision.take, None if decision.take is None else takes.load(decision.take)
-        if found is not None and segment.seam == "carried" and found[1].get("tail") != tail:
-            found = None  # it continued from something else
-        if found is None or name is None:
-            name = fingerprint(decision.recipe, decision.seed, str(number_type(model.device)), tail, held)
-            found = takes.load(name)
-        reused = found is not None
-        if found is None:
-            report = None if on_step is None else _bind(on_step, decision)
-            result = sample_segment(model, shot, decision, before, held_latents, report)
-            kept = segment.start - segment.window_start
-            info: dict[str, Any] = {"tail": tail, "held": held, "seed": decision.seed}
-            if before is not None and overlap > 1:
-                drift = measure_drift(result.own[:, 1:kept], result.latents[:, 1:kept])
-                info["drift"] = [value.tolist() for value in drift]
-            found = result.latents[:, kept:].float().cpu(), info
-            takes.save(name, *found)
-        recent = found[0] if recent is None else torch.cat([recent, found[0]], dim=1)
-        recent = recent[:, -(overlap + WARM_UP) :]
-        yield Rendered(decision, name, found[1].get("tail"), found[1].get("held"), reused)
+    for decision, following in zip_longest(decisions, decisions[1:]):
+        before = recent if decision.segment.seam == "carried" else None
+        first, latents = _take(model, shot, decision, before, takes, on_step)
+        yield first
+        carried_on = following is not None and following.segment.seam == "carried"
+        for number, seed in enumerate(decision.others, 2):
+            held = first.fingerprint if carried_on else None
+            other = replace(decision, action="render", seed=seed, take=None, held_take=held, others=())
+            yield _take(model, shot, other, before, takes, on_step)[0]._replace(number=number)
+        recent = latents if recent is None else torch.cat([recent, latents], dim=1)
+        recent = recent[:, -(model.card.overlap + WARM_UP) :]
+
+
+def _take(
+    model: Any, shot: Shot, decision: Decision, before: Tensor | None, takes: TakeStore,
+    on_step: Callable[[Decision, int, int, Tensor], None] | None,
+) -> tuple[Rendered, Tensor]:  # fmt: skip
+    """Render or find one take, and its latents [C,n,h,w]; `before` [C,r,h,w] are those up to its carried seam."""
+    segment, overlap = decision.segment, model.card.overlap
+    tail = None if before is None else latents_hash(before[:, -overlap:])
+    held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[0][:, -overlap:]
+    held = None if held_latents is None else latents_hash(held_latents)
+    name, found = decision.take, None if decision.take is None else takes.load(decision.take)
+    if found is not None and segment.seam == "carried" and found[1].get("tail") != tail:
+        found = None  # it continued from something else
+    if found is None or name is None:
+        name = fingerprint(decision.recipe, decision.seed, str(number_type(model.device)), tail, held)
+        found = takes.load(name)
+    reused = found is not None
+    if found is None:
+        report = None if on_step is None else _bind(on_step, decision)
+        result = sample_segment(model, shot, decision, before, held_latents, report)
+        kept = segment.start - segment.window_start
+        info: dict[str, Any] = {"tail": tail, "held": held, "seed": decision.seed}
+        if before is not None and overlap > 1:
+            drift = measure_drift(result.own[:, 1:kept], result.latents[:, 1:kept])
+            info["drift"] = [value.tolist() for value in drift]
+        found = result.latents[:, kept:].float().cpu(), info
+        takes.save(name, *found)
+    latents, info = found
+    end = latents_hash(latents[:, -overlap:])
+    return Rendered(decision, name, info.get("tail"), info.get("held"), reused, end), latents
 
 
 def assemble_latents(plan: Plan, fingerprints: Sequence[str], takes: TakeStore) -> Iterator[Tensor]:

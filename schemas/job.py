@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from . import limits
 from .models import RenderSettings
 from .montage import Quality
 from .plan import Estimate
@@ -29,6 +30,9 @@ class RenderRequest(BaseModel):
         default_factory=lambda: RenderSettings(), description="Overrides of the card's defaults."
     )
     after: After = Field("hold", description="hold keeps what follows the part; follow renders it anew.")
+    takes: int = Field(
+        1, ge=1, le=limits.MAX_TAKES, description="Takes of every segment of the part: what is there, and alternatives."
+    )
 
 
 class Progress(BaseModel):
@@ -52,6 +56,7 @@ class Job(BaseModel):
     id: str = Field(description="Id of the job.", examples=["j_5t0v9e2a"])
     montage_id: str = Field(description="Montage to render.")
     revision: int = Field(description="Revision it is pinned to.")
+    actor: str = Field("owner", description="Who asked for it.")
     request: RenderRequest = Field(description="What was asked for.")
     state: JobState = Field("queued", description="queued, running, done, failed or cancelled.")
     attempt: int = Field(0, description="How many workers have claimed it.")

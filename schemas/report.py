@@ -125,6 +125,12 @@ class VideoSegment(_Frozen):
     )
     tail: str | None = Field(None, description="sha256 of the tail latents it continued from.")
     held: str | None = Field(None, description="sha256 of the held end, if its end was held.")
+    end: str | None = Field(None, description="sha256 of its own last latents, which a carried segment continues from.")
+
+    @property
+    def take_id(self) -> str:
+        """What agents call the take."""
+        return f"t_{self.fingerprint[:16]}"
 
 
 class Video(_Frozen):
@@ -141,3 +147,20 @@ class Video(_Frozen):
     bytes: int = Field(description="Size of the mp4.")
     sha256: str = Field(description="Content hash of the mp4.")
     delivered: str | None = Field(None, description="Copy of the mp4 under a human name, if one was made.")
+    alternative_of: str | None = Field(None, description="The video beside which it shows other takes, if it does.")
+    alternatives: list[Video] = Field(
+        default_factory=list, exclude=True, description="Videos of the same job that show other takes; stored apart."
+    )
+    last_choice: int = Field(0, description="The newest choice of a take that it knew of.")
+
+
+class TakeChoice(_Frozen):
+    """A take that was chosen for a segment. It counts from the next render on, until that part is rendered anew."""
+
+    id: int = Field(description="Number of the choice, in the order in which they were made.")
+    montage_id: str = Field(description="Montage it was chosen for.")
+    quality: Quality = Field(description="Quality of the take.")
+    video_id: str = Field(description="Video in which the take was found.")
+    segment: VideoSegment = Field(description="The take, at the slots of the montage for which it was chosen.")
+    actor: str = Field(description="Who chose it.")
+    at: float = Field(description="Unix seconds.")
