@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dreamontage.schemas import limits
 from dreamontage.schemas.errors import DreamontageError
 
 Check = Callable[[Path | None], Iterator[str]]
@@ -45,13 +44,8 @@ def _studio(folder: Path | None) -> Iterator[str]:
     from .store import Studio
 
     with Studio(folder) as studio:
+        studio.require_space()
         free = shutil.disk_usage(studio.folder).free
-        if free < limits.MIN_FREE_DISK_BYTES:
-            raise DreamontageError(
-                f"{studio.folder} has {free / 2**20:.0f} MiB free",
-                allowed=f"at least {limits.MIN_FREE_DISK_BYTES / 2**20:.0f} MiB",
-                next_call="free some space, or set DREAMONTAGE_HOME to a folder on another disk",
-            )
         waiting = len(studio.jobs(states=("queued", "running")))
         yield f"Studio {studio.folder}, {free / 2**30:.1f} GiB free, {waiting} jobs waiting or running"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from dreamontage.schemas import limits
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import Conflict, InvalidInput, NotFound, StudioFull
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
+from dreamontage.server.quotas import Quotas
 from dreamontage.server.store import Studio, new_id
 
 
@@ -247,7 +247,7 @@ def test_a_disk_that_fills_up_in_mid_copy_leaves_no_partial_file(studio: Studio,
 
 
 def test_nothing_is_taken_in_below_the_floor_of_free_space(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MIN_FREE_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(studio, "quotas", Quotas(keep_free_bytes=1 << 60))
     with open(os.devnull, "rb") as file, pytest.raises(StudioFull, match="MiB are free"), studio.stage(file):
         pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput, StudioFull
 from dreamontage.schemas.media import Media
 
+from ..quotas import Quotas, require_space
 from .db import Database, not_found
 from .events import record
 
@@ -42,6 +44,7 @@ class MediaStore:
 
     db: Database
     folder: Path
+    quotas: Quotas
 
     @contextlib.contextmanager
     def stage(self, source: BinaryIO | int, max_bytes: int = limits.MAX_CLIP_BYTES) -> Iterator[StagedBlob]:
@@ -71,13 +74,17 @@ class MediaStore:
             return self.add_media(media, staged, actor)
 
     def add_all_media(self, items: Sequence[tuple[Media, StagedBlob]], actor: str = "agent") -> list[Media]:
-        """`add_media` for many: all rows in one transaction, or none."""
+        """`add_media` for many: all rows in one transaction, or none. Raises QuotaExceeded too."""
         for media, staged in items:
             if staged.sha256 != media.sha256:
                 raise InvalidInput(f"the bytes have sha256 {staged.sha256}, not {media.sha256}", field="sha256")
+        with self.db.read() as connection:
+            self._admit(connection, items, actor)
+        for _, staged in items:
             os.replace(staged.path, self.folder / "blobs" / staged.sha256)
         fsync_folder(self.folder / "blobs")
         with self.db.write() as connection:
+            self._admit(connection, items, actor)
             return [_kept(connection, media, actor) for media, _ in items]
 
     def media(self, media_id: str) -> Media:
@@ -98,15 +105,17 @@ class MediaStore:
         """Where the bytes of a medium are. Raises NotFound."""
         return self.folder / "blobs" / self.media(media_id).sha256
 
+    def _admit(self, connection: sqlite3.Connection, items: Sequence[tuple[Media, StagedBlob]], actor: str) -> None:
+        asked = {media.sha256: media.bytes for media, _ in items}
+        for row in connection.execute(
+            "SELECT sha256 FROM media WHERE sha256 IN (SELECT value FROM json_each(?))", (json.dumps([*asked]),)
+        ):
+            del asked[row["sha256"]]
+        self.quotas.admit(connection, actor, self.folder, media=len(asked), disk_bytes=sum(asked.values()))
+
     def require_space(self, size: int = 0) -> None:
         """Raise StudioFull unless `size` bytes fit and the floor of free space stays."""
-        free = shutil.disk_usage(self.folder).free
-        if free - size < limits.MIN_FREE_DISK_BYTES:
-            raise StudioFull(
-                f"{free / 2**20:.0f} MiB are free on the studio's disk, so nothing was written",
-                allowed=f"at least {(size + limits.MIN_FREE_DISK_BYTES) / 2**20:.0f} MiB free",
-                next_call="free some space, then repeat the call",
-            )
+        require_space(self.folder, size, self.quotas.keep_free_bytes)
 
     def sweep(self, older_than_s: float = STALE_AFTER_S) -> int:
         """Remove what crashes left behind: unfinished files, and those that no row names. Returns the count.

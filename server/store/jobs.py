@@ -1,4 +1,7 @@
-"""Jobs: a durable queue in SQLite. A claim raises `attempt`; every later write of a worker names its own attempt."""
+"""Jobs: a durable queue in SQLite. A claim raises `attempt`; every later write of a worker names its own attempt.
+
+Actors take turns: a claim serves the one who was served longest ago, so that many jobs of one never starve another.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import Estimate
 from dreamontage.schemas.report import Video
 
+from ..quotas import Quotas
 from .db import Database, new_id, not_found
 from .events import record
 from .videos import insert_video
@@ -26,37 +30,50 @@ if TYPE_CHECKING:
     import sqlite3
 
 FINAL: tuple[JobState, ...] = ("done", "failed", "cancelled")
-STALE_HEARTBEAT_S = 120.0
-"""A worker on another device counts as gone after this long without a sign of life."""
 _POLL_S = 0.25
 _ABANDONED = """state = 'running' AND worker_id IN (
-    SELECT id FROM worker WHERE id <> :me AND (device = :device OR heartbeat_at < :stale))"""
+    SELECT id FROM worker WHERE id <> :me AND (gone OR device = :device OR heartbeat_at < :stale))"""
+_PLAIN = ("id", "montage_id", "revision", "actor", "state", "attempt", "error", "video_id")
+_LAST_SERVED = "SELECT max(claimed_at) FROM job AS served WHERE served.actor = job.actor"
 
 
 class StaleAttempt(Exception):
     """The job has been claimed by another worker since; this one's writes no longer count."""
 
 
+class DeviceLost(Exception):
+    """Another worker took this one's device while it gave no sign of life; it claims nothing more."""
+
+
 class JobStore:
     """The jobs of a studio."""
 
     db: Database
+    folder: Path
     out: Path
+    quotas: Quotas
+    stale_after_s: float = limits.STALE_HEARTBEAT_S
 
-    def enqueue(self, montage: Montage, request: RenderRequest, estimate: Estimate | None, actor: str = "agent") -> Job:
-        """Queue a render of this revision. The same request, while it waits or runs, is answered with the same job."""
+    def enqueue(self, montage: Montage, request: RenderRequest, estimate: Estimate | None, actor: str = "owner") -> Job:
+        """Queue a render of this revision. An actor's same request, while it waits or runs, is answered with the same
+        job; another actor's is a job of its own, which finds the takes of the first.
+
+        Raises QuotaExceeded, or StudioFull if the disk cannot hold what the estimate says.
+        """
         now = time.time()
         with self.db.write() as connection:
             same = connection.execute(
-                "SELECT * FROM job WHERE montage_id = ? AND revision = ? AND request = ? AND out_dir = ?"
+                "SELECT * FROM job WHERE montage_id = ? AND revision = ? AND request = ? AND out_dir = ? AND actor = ?"
                 " AND state IN ('queued', 'running') AND NOT cancel_requested",
-                (montage.id, montage.revision, request.model_dump_json(), str(self.out)),
+                (montage.id, montage.revision, request.model_dump_json(), str(self.out), actor),
             ).fetchone()
             if same is not None:
                 return _job(same)
+            size = estimate.bytes if estimate else 0
+            self.quotas.admit(connection, actor, self.folder, jobs=1, disk_bytes=size)
             row = connection.execute(
-                "INSERT INTO job (id, montage_id, revision, request, estimate, out_dir, progress, created_at,"
-                " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                "INSERT INTO job (id, montage_id, revision, request, estimate, out_dir, progress, actor, bytes,"
+                " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 (
                     new_id("j"),
                     montage.id,
@@ -65,6 +82,8 @@ class JobStore:
                     estimate.model_dump_json() if estimate else None,
                     str(self.out),
                     Progress().model_dump_json(),
+                    actor,
+                    size,
                     now,
                     now,
                 ),
@@ -111,6 +130,7 @@ class JobStore:
                 raise not_found(connection, "job", job_id, "get_job(), which lists the jobs")
             row = connection.execute(
                 "UPDATE job SET cancel_requested = state IN ('queued', 'running'), updated_at = :now,"
+                " bytes = CASE state WHEN 'queued' THEN 0 ELSE bytes END,"
                 " state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END WHERE id = :id RETURNING *",
                 {"id": job_id, "now": time.time()},
             ).fetchone()
@@ -119,17 +139,20 @@ class JobStore:
             return _recorded(connection, "job.cancel", row, actor)
 
     def claim(self, worker_id: str, device: str = "cpu") -> Job | None:
-        """The oldest job that waits or was abandoned, now running as the next attempt of this worker; None without one.
+        """The next job, now running as the next attempt of this worker; None without one.
 
-        The caller holds the device's lock, so a running job of another worker on this device was abandoned. Abandoned
-        jobs that were cancelled, or have used up their attempts, end here.
+        An abandoned job comes first, then the oldest job of the actor whose last turn is longest ago. The caller holds
+        the device's lock, so a running job of another worker on this device was abandoned. Abandoned jobs that were
+        cancelled, or have used up their attempts, end here. Raises DeviceLost if another worker has the device by now.
         """
         now = time.time()
-        own = {"me": worker_id, "device": device, "stale": now - STALE_HEARTBEAT_S, "now": now}
+        own = {"me": worker_id, "device": device, "stale": now - self.stale_after_s, "now": now}
         with self.db.write() as connection:
+            if connection.execute("SELECT 1 FROM worker WHERE id = ? AND gone", (worker_id,)).fetchone():
+                raise DeviceLost(device)
             ended = connection.execute(
                 f"UPDATE job SET state = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'failed' END,"
-                f" updated_at = :now, error = CASE cancel_requested WHEN 1 THEN NULL ELSE :why END"
+                f" bytes = 0, updated_at = :now, error = CASE cancel_requested WHEN 1 THEN NULL ELSE :why END"
                 f" WHERE {_ABANDONED} AND (cancel_requested OR fruitless >= :most) RETURNING *",
                 {**own, "most": limits.MAX_ATTEMPTS_WITHOUT_TAKE, "why": _given_up("the worker was killed")},
             ).fetchall()
@@ -137,9 +160,9 @@ class JobStore:
                 _recorded(connection, f"job.{row['state']}", row, "worker")
             claimed = connection.execute(
                 f"UPDATE job SET state = 'running', attempt = attempt + 1, fruitless = fruitless + 1, worker_id = :me,"
-                f" updated_at = :now, progress = json_set(progress, '$.stage', 'loading')"
+                f" claimed_at = :now, updated_at = :now, progress = json_set(progress, '$.stage', 'loading')"
                 f" WHERE id = (SELECT id FROM job WHERE state = 'queued' OR {_ABANDONED}"
-                f" ORDER BY created_at, rowid LIMIT 1) RETURNING *",
+                f" ORDER BY state = 'queued', ({_LAST_SERVED}) NULLS FIRST, created_at, rowid LIMIT 1) RETURNING *",
                 own,
             ).fetchone()
             return None if claimed is None else _recorded(connection, "job.claimed", claimed, "worker")
@@ -163,15 +186,24 @@ class JobStore:
                     "attempt": attempt,
                 },
             ).fetchone()
-        if row is None:
-            raise StaleAttempt(job_id)
-        if row["cancel_requested"]:
-            raise Cancelled(f"{job_id} was cancelled; finished segments are kept")
+        _require_wanted(row, job_id)
 
-    def finish(self, job_id: str, attempt: int, video: Video) -> Job:
-        """Add the video and mark the job done, both or neither. Raises StaleAttempt."""
+    def require_wanted(self, job_id: str, attempt: int) -> None:
+        """Raise Cancelled or StaleAttempt as `progress` does, at the cost of one small read."""
+        with self.db.read() as connection:
+            row = connection.execute(
+                "SELECT cancel_requested FROM job WHERE id = ? AND attempt = ? AND state = 'running'", (job_id, attempt)
+            ).fetchone()
+        _require_wanted(row, job_id)
+
+    def finish(self, job_id: str, attempt: int, video: Video, size: int | None = None) -> Job:
+        """Add the video and mark the job done, both or neither. Raises StaleAttempt.
+
+        `size`: bytes of disk that its files and takes really need; the estimate stands where it is not known.
+        """
         with self.db.write() as connection:
             insert_video(connection, video, "worker")
+            connection.execute("UPDATE job SET bytes = coalesce(?, bytes) WHERE id = ?", (size, job_id))
             return self._end(connection, job_id, attempt, "done", video_id=video.id)
 
     def fail(self, job_id: str, attempt: int, error: str) -> Job:
@@ -221,15 +253,23 @@ class JobStore:
         video_id: str | None = None,
     ) -> Job:
         row = connection.execute(
-            "UPDATE job SET state = ?, error = ?, video_id = ?, updated_at = ?,"
-            " progress = CASE ? WHEN 'done' THEN json_set(progress, '$.stage', 'done', '$.done', progress ->> 'total',"
-            " '$.seconds_left', 0) ELSE progress END"
-            " WHERE id = ? AND attempt = ? AND state = 'running' RETURNING *",
-            (state, error, video_id, time.time(), state, job_id, attempt),
+            "UPDATE job SET state = :state, error = :error, video_id = :video, updated_at = :now,"
+            " bytes = CASE WHEN :state IN ('failed', 'cancelled') THEN 0 ELSE bytes END,"
+            " progress = CASE :state WHEN 'done' THEN json_set(progress, '$.stage', 'done', '$.done',"
+            " progress ->> 'total', '$.seconds_left', 0) ELSE progress END"
+            " WHERE id = :id AND attempt = :attempt AND state = 'running' RETURNING *",
+            {"state": state, "error": error, "video": video_id, "now": time.time(), "id": job_id, "attempt": attempt},
         ).fetchone()
         if row is None:
             raise StaleAttempt(job_id)
         return _recorded(connection, f"job.{state}", row, "worker")
+
+
+def _require_wanted(row: sqlite3.Row | None, job_id: str) -> None:
+    if row is None:
+        raise StaleAttempt(job_id)
+    if row["cancel_requested"]:
+        raise Cancelled(f"{job_id} was cancelled; finished segments are kept")
 
 
 def _given_up(reason: str) -> str:
@@ -241,7 +281,7 @@ def _given_up(reason: str) -> str:
 
 def _job(row: sqlite3.Row) -> Job:
     return Job(
-        **{key: row[key] for key in ("id", "montage_id", "revision", "state", "attempt", "error", "video_id")},
+        **{key: row[key] for key in _PLAIN},
         request=RenderRequest.model_validate_json(row["request"]),
         progress=Progress.model_validate_json(row["progress"]),
         estimate=Estimate.model_validate_json(row["estimate"]) if row["estimate"] else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from dreamontage.schemas.errors import Conflict, InvalidInput, NotFound
 from dreamontage.schemas.montage import Montage, describe_validation_error
 
+from ..quotas import Quotas
 from .db import Database, not_found
 from .events import changes_since, record
 
@@ -21,12 +23,15 @@ class MontageStore:
     """The shared documents of a studio."""
 
     db: Database
+    folder: Path
+    quotas: Quotas
 
     def create_montage(self, montage: Montage, actor: str = "agent") -> Montage:
-        """Store a new montage, whose id comes from `new_id("m")`, as revision 1."""
+        """Store a new montage, whose id comes from `new_id("m")`, as revision 1. Raises QuotaExceeded."""
         first = montage.model_copy(update={"revision": 1})
         now = time.time()
         with self.db.write() as connection:
+            self.quotas.admit(connection, actor, self.folder, montages=1)
             connection.execute(
                 "INSERT INTO montage (id, revision, created_at, updated_at, actor) VALUES (?, 1, ?, ?, ?)",
                 (first.id, now, now, actor),

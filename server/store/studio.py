@@ -11,6 +11,7 @@ import platformdirs
 
 from dreamontage.schemas.errors import InvalidInput
 
+from ..quotas import Quotas
 from .blobs import MediaStore
 from .db import Database
 from .events import EventStore
@@ -46,6 +47,7 @@ class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerS
                 field="DREAMONTAGE_HOME",
                 allowed="a folder that this user may create or owns",
             ) from error
+        self.quotas = Quotas.of(self.folder)
         self.db = Database(self.folder / "studio.db")
         self.sweep()
 
