@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -28,7 +29,9 @@ from .media.roots import media_roots
 from .prompts import add_prompts
 from .resources import add_resources
 from .store import Studio
-from .tools import TOOLS
+from .subscriptions import EventBus, serve_handshake_era
+from .tasks import Tasks
+from .tools import TASK_TOOLS, TOOLS
 from .worker import ensure_worker
 
 log = logging.getLogger(__name__)
@@ -96,11 +99,16 @@ def build_server(
     """
     links = FileLinks(studio.folder, links_key) if links_key else None
     app = App(studio, media_roots(studio.inbox, roots, start), links)
+    bus = EventBus(studio)
 
     @asynccontextmanager
-    async def lifespan(_: MCPServer[App]) -> AsyncIterator[App]:
+    async def lifespan(server: MCPServer[App]) -> AsyncIterator[App]:
         await anyio.to_thread.run_sync(ensure_worker, studio)
-        yield app
+        async with anyio.create_task_group() as tasks:
+            serve_handshake_era(server, bus, tasks)
+            tasks.start_soon(bus.run)
+            yield app
+            tasks.cancel_scope.cancel()
 
     server = DreamontageServer(
         "dreamontage",
@@ -110,7 +118,8 @@ def build_server(
         version=_version(),
         tools=list(TOOLS),
         lifespan=lifespan,
-        subscriptions=False,
+        subscriptions=bus,
+        extensions=[Tasks(app, TASK_TOOLS)],
         log_level="WARNING",
     )
     add_resources(server, app)

@@ -87,6 +87,23 @@ class EventStore:
         with self.db.read() as connection:
             return changes_since(connection, montage_id, since_revision)
 
+    def last_event(self) -> int:
+        """The sequence number of the newest event, 0 without one."""
+        with self.db.read() as connection:
+            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0])
+
+    def changed_montages(self, since: int) -> tuple[int, list[str]]:
+        """The newest sequence number, and the montages whose revision was raised after `since`."""
+        newest = self.last_event()
+        if newest <= since:
+            return newest, []
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT montage_id FROM event WHERE seq > ? AND seq <= ? AND revision IS NOT NULL",
+                (since, newest),
+            )
+            return newest, [row[0] for row in rows]
+
 
 def _event(row: sqlite3.Row) -> Event:
     patch = {key: (before, after) for key, (before, after) in json.loads(row["patch"] or "{}").items()}

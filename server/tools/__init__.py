@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..tasks import TaskTool
 from ..toolkit import ScopedTool
 from . import anchors, beats, jobs, media, models, planning, preview, render
 
@@ -20,3 +21,6 @@ TOOLS: tuple[ScopedTool, ...] = (
     jobs.cancel_job,
     models.list_models,
 )
+
+TASK_TOOLS = {"render_segments": TaskTool(jobs.describe_job)}
+"""Whose calls become tasks for clients that have them."""
