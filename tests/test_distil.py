@@ -26,6 +26,7 @@ from dreamontage.generator.training.distil import (
     Judged,
     Pixels,
     delivered,
+    doubt_of,
     draw_judged,
     train_distil,
     walk,
@@ -94,9 +95,20 @@ def test_judged_places_stay_inside_the_window() -> None:
     rng = np.random.default_rng(0)
     for slots in range(2, 17):
         for count in (1, 2, 3):
-            at = draw_judged(rng, slots, count)
+            at = draw_judged(rng, rng.random(slots), count)
             assert at.slot >= 0 and at.slot + LEAD_IN + at.count <= slots
             assert at.frames.stop <= 1 + 4 * (slots - 1)
+
+
+def test_places_that_the_previz_is_unsure_of_are_judged_more_often(shots: list[Path]) -> None:
+    rng = np.random.default_rng(0)
+    doubt = np.zeros(12)
+    doubt[7] = 0.5
+    drawn = [draw_judged(rng, doubt, 2) for _ in range(200)]
+    seen = [at.slot + LEAD_IN <= 7 < at.slot + LEAD_IN + at.count for at in drawn]
+    assert 0.5 < np.mean(seen) < 1, "mostly there, but not only"
+    shot = load_shot(shots[0])
+    assert len(doubt_of(shots[0])) == (len(shot.truth) - 1) // 4 + 1
 
 
 def test_training_improves_what_is_delivered(vae: NanoAutoencoder, samples: list[Sample], shots: list[Path]) -> None:

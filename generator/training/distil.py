@@ -1,8 +1,9 @@
 """Distil the guided mode to a few steps, judged by what is delivered: pixels, detail carry-over included.
 
 The sampler's own steps are walked from the guide; the frames of a few slots are decoded, the previz's detail is carried
-over as at delivery, and the result is compared with the truth. So the network learns to leave alone what the previz
-shows right (any change costs) and to repaint what it shows wrong. Only the last step carries gradients.
+over as at delivery, and the result is compared with the truth, most often where the previz is unsure. So the network
+learns to leave alone what the previz shows right (any change costs) and to repaint what it shows wrong. Only the last
+step carries gradients.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import denormalise
-from dreamontage.generator.decoding import carry_over, to_tensor
+from dreamontage.generator.decoding import UNSURE, carry_over, to_tensor
 from dreamontage.generator.models.autoencoder import NanoAutoencoder
 from dreamontage.generator.sampling import step_times
 from dreamontage.generator.timeline import STRIDE, frames_of_slots
@@ -31,6 +33,8 @@ from dreamontage.generator.training.trainer import Models, Recipe, TransformerTr
 
 LEAD_IN = 1
 """Slots decoded before the judged ones, so that the decoder has a past; they are not judged."""
+EVERYWHERE = 0.02
+"""Added to the share of doubt by which windows and slots are drawn: those without any are seen, too."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,17 @@ class Pixels:
         return cls(*(part.to(device) for part in parts))
 
 
-def draw_judged(rng: np.random.Generator, slots: int, count: int) -> Judged:
-    """A random place of `count` judged slots and their lead-in in a window of `slots`."""
-    count = min(count, slots - LEAD_IN)
-    return Judged(int(rng.integers(slots - LEAD_IN - count + 1)), count)
+def doubt_of(path: Path) -> NDArray[np.float64]:
+    """Share of each slot's pixels [n] that the previz of a drawn shot is unsure of."""
+    unsure = (load_shot(path).confidence < 255 * UNSURE).mean(axis=(1, 2))
+    return np.concatenate([unsure[:1], unsure[1:].reshape(-1, STRIDE).mean(axis=1)])
+
+
+def draw_judged(rng: np.random.Generator, doubt: NDArray[np.float64], count: int) -> Judged:
+    """A place of `count` judged slots and their lead-in in a window: the more doubt [n] there is, the more often."""
+    count = min(count, len(doubt) - LEAD_IN)
+    there = np.convolve(doubt[LEAD_IN:], np.ones(count) / count, mode="valid") + EVERYWHERE
+    return Judged(int(rng.choice(len(there), p=there / there.sum())), count)
 
 
 def walk(
@@ -147,6 +158,7 @@ class DistilTrainer(TransformerTrainer):
         super().__init__(config, models)
         self.samples, self.shots, self.vae = samples, shots, vae
         self.distance = PerceptualDistance().to(self.device)
+        self.doubt = [doubt_of(path) for path in shots]
         self.by_shape: dict[tuple[int, int, int], list[int]] = {}
         for index, sample in enumerate(samples):
             self.by_shape.setdefault(sample.shape, []).append(index)
@@ -157,7 +169,9 @@ class DistilTrainer(TransformerTrainer):
         rng = np.random.default_rng([config.seed, self.draw, 5])
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.draw)
         shape = self.samples[int(rng.integers(len(self.samples)))].shape
-        chosen = [int(index) for index in rng.choice(self.by_shape[shape], config.windows)]
+        weights = np.array([self.doubt[index].mean() for index in self.by_shape[shape]]) + EVERYWHERE
+        drawn = rng.choice(self.by_shape[shape], config.windows, p=weights / weights.sum())
+        chosen = [int(index) for index in drawn]
         batch = collate([self.samples[index] for index in chosen], [True] * len(chosen), generator).to(self.device)
         noise = torch.randn(batch.truth.shape, generator=generator).to(self.device)
         words = [() if rng.random() < config.wordless else words for words in batch.words]
@@ -166,7 +180,7 @@ class DistilTrainer(TransformerTrainer):
             prompts = self.prompt_tokens(words)
             latents = walk(self.transformer, prompts, batch, int(rng.choice(config.walk_steps)), config.t0, noise)
             for row, index in enumerate(chosen):
-                at = draw_judged(rng, shape[0], config.judged_slots)
+                at = draw_judged(rng, self.doubt[index], config.judged_slots)
                 pixels = Pixels.load(self.shots[index], at.frames, self.device)
                 shown, own = delivered(self.vae, latents[row], batch.guide[row], pixels, at)
                 picks = [int(pick) for pick in rng.choice(len(shown), config.judged_lpips, replace=False)]
