@@ -6,6 +6,7 @@ open descriptors of stored files only. A decoder that crashes or hangs ends the 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
 import json
@@ -135,7 +136,7 @@ def _tasks() -> dict[str, Task]:
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    return {"probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails}
+    return {"probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails, "pictures": _pictures}
 
 
 def _probe(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
@@ -172,6 +173,14 @@ def _thumbnails(arguments: dict[str, Any], files: list[int], output: Any) -> Ite
     with open(output, "wb", closefd=False) as file:
         file.write(draw(arguments["tiles"], _allow_time))
     yield {}
+
+
+def _pictures(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    from dreamontage.server.media.drawing import small
+
+    for tile in arguments["tiles"]:
+        _allow_time()
+        yield {"jpeg": base64.b64encode(small(tile)).decode()}
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dreamontage.generator.frames import load_clip, load_still
 from dreamontage.schemas import limits
+from dreamontage.schemas.anchor import Fit
 
 _GAP: Final = 8
 _LINE: Final = 15
 _GROUND: Final = (24, 24, 24)
 _INK: Final = (230, 230, 230)
 _FAINT: Final = (150, 150, 150)
+_SMALL: Final = (224, 126)
 
 
 def draw(tiles: Sequence[dict[str, Any]], before_each: Callable[[], None]) -> bytes:
@@ -35,11 +37,18 @@ def draw(tiles: Sequence[dict[str, Any]], before_each: Callable[[], None]) -> by
     return _compressed(sheet)
 
 
-def _picture(tile: dict[str, Any], size: tuple[int, int]) -> Image.Image:
+def small(tile: dict[str, Any]) -> bytes:
+    """One picture without words, cropped to 16:9, as JPEG bytes; `tile` needs path, container, kind and at_s."""
+    file = io.BytesIO()
+    _picture(tile, _SMALL, "cover").save(file, "JPEG", quality=76, optimize=True)
+    return file.getvalue()
+
+
+def _picture(tile: dict[str, Any], size: tuple[int, int], fit: Fit = "contain") -> Image.Image:
     path, container = Path(tile["path"]), tile["container"]
     if tile["kind"] == "still":
-        return Image.fromarray(load_still(path, container, size, fit="contain")[0])
-    frames = load_clip(path, container, in_s=tile["at_s"], size=size, fit="contain", max_frames=1)
+        return Image.fromarray(load_still(path, container, size, fit=fit)[0])
+    frames = load_clip(path, container, in_s=tile["at_s"], size=size, fit=fit, max_frames=1)
     return Image.fromarray(frames[0])
 
 

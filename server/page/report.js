@@ -1,0 +1,95 @@
+// The measured report as plots over the shot's own seconds, so that they line up with the timeline.
+
+import { MARGIN, WIDTH, axis, canvas, element, seconds, shape } from "./draw.js";
+
+const HEIGHT = 84;
+const FLOOR = HEIGHT - 6;
+const CEILING = 12;
+
+export function drawReport(place, report) {
+  const scale = axis(report.duration_s);
+  const graded = report.anchors.filter((anchor) => anchor.strength === 1);
+  const plots = [
+    plot("Anchors", "how exactly the delivered frame is the pinned one, dB; hollow: through the autoencoder alone", scale,
+      levels(report.anchors.map((a) => a.psnr_db)), (chart) => {
+        report.anchors.forEach((a) => {
+          chart.stem(a.snapped_s, a.psnr_db, "stem", "dot", `${a.label}: ${a.psnr_db.toFixed(1)} dB, ${offset(a)}`);
+          if (a.reference_psnr_db !== null) chart.ring(a.snapped_s, a.reference_psnr_db);
+        });
+      }),
+    plot("Sharpness", "between the anchors, in shares of theirs; 1 is equal", scale,
+      levels([1.2, ...report.intervals.map((i) => i.sharpness_vs_anchors)]), (chart) => {
+        chart.rule(1);
+        chart.steps(report.intervals.map((i) => [i.start_s, i.end_s, i.sharpness_vs_anchors]));
+      }),
+    plot("Motion", "widths per second; bars along the floor: share of frames that stand still", scale,
+      levels([0.1, ...report.intervals.map((i) => i.motion)]), (chart) => {
+        chart.steps(report.intervals.map((i) => [i.start_s, i.end_s, i.motion]));
+        report.intervals.forEach((i) => chart.still(i.start_s, i.end_s, i.static_share));
+      }),
+    plot("Seams and cuts", "step (green) and jerk (blue) at every seam, 1 is invisible; red: a suspected cut", scale,
+      levels([1.5, ...report.seams.flatMap((s) => [s.step_ratio, s.jerk_ratio])]), (chart) => {
+        chart.rule(1);
+        report.seams.forEach((s) => {
+          chart.stem(s.at_s, s.step_ratio, "stem", "dot", `step ${s.step_ratio.toFixed(2)}`, -3);
+          chart.stem(s.at_s, s.jerk_ratio, "second-stem", "second", `jerk ${s.jerk_ratio.toFixed(2)}`, 3);
+        });
+        report.cuts.forEach((c) => chart.cut(c.at_s, `${c.detector}: ${c.score.toFixed(2)}`));
+        if (!report.seams.length && !report.cuts.length) chart.say("one segment, no seam; no cut found");
+      }),
+  ];
+  const late = graded.filter((a) => a.best_offset_frames !== 0).length;
+  const facts = `${graded.length - late} of ${graded.length} pinned anchors on time; ${report.frames} frames at ` +
+    `${report.fps} fps, ${report.width}×${report.height}; model ${report.model}, seed ${report.seed}; ` +
+    `${seconds(report.timing.total_s)} of work, ${Math.round(report.peak_memory_bytes / 2 ** 20)} MiB`;
+  place.replaceChildren(element("p", { class: "faint" }, facts), ...plots, notes(report.notes));
+}
+
+function notes(found) {
+  const lines = found.map((note) => element("li", { class: note.severity },
+    `${seconds(note.at_s)}: ${note.what} ${note.suggestion}`));
+  return element("ol", { class: "notes", "aria-label": "Notes" }, ...lines);
+}
+
+function offset(anchor) {
+  const off = anchor.best_offset_frames;
+  return off === 0 ? "on time" : `fits best ${Math.abs(off)} frames ${off > 0 ? "later" : "earlier"}`;
+}
+
+function levels(values) {
+  return Math.max(1e-6, ...values) * 1.08;
+}
+
+function plot(title, meaning, scale, top, paint) {
+  const svg = canvas(HEIGHT, `${title}: ${meaning}`);
+  const y = (value) => FLOOR - (Math.min(Math.max(value, 0), top) / top) * (FLOOR - CEILING);
+  svg.append(
+    shape("line", { class: "rule", x1: MARGIN, x2: WIDTH - MARGIN, y1: FLOOR, y2: FLOOR }),
+    shape("text", { x: 0, y: CEILING + 4 }, String(Number((top / 1.08).toPrecision(2)))),
+    shape("text", { x: 0, y: FLOOR }, "0"));
+  paint({
+    rule: (value) => svg.append(shape("line", { class: "one", x1: MARGIN, x2: WIDTH - MARGIN, y1: y(value), y2: y(value) })),
+    steps: (parts) => {
+      const line = parts.flatMap(([from, to, v]) => [`${scale.x(from)},${y(v)}`, `${scale.x(to)},${y(v)}`]).join(" ");
+      const [first, last] = [parts[0]?.[0] ?? 0, parts.at(-1)?.[1] ?? 0];
+      const floor = (second) => `${scale.x(second)},${FLOOR}`;
+      svg.append(shape("polygon", { class: "area", points: `${floor(first)} ${line} ${floor(last)}` }));
+      svg.append(shape("polyline", { class: "curve", points: line }));
+    },
+    stem: (at, value, stem, dot, words, beside = 0) => {
+      const x = scale.x(at) + beside;
+      svg.append(shape("g", {}, shape("title", {}, words),
+        shape("line", { class: stem, x1: x, x2: x, y1: FLOOR, y2: y(value) }),
+        shape("circle", { class: dot, cx: x, cy: y(value), r: 4 }),
+        shape("text", { class: "ink", x: x + (x > WIDTH / 2 ? -8 : 8), y: y(value) + 4,
+          "text-anchor": x > WIDTH / 2 ? "end" : "start" }, beside ? "" : value.toFixed(1))));
+    },
+    ring: (at, value) => svg.append(shape("circle", { class: "soft-pin", cx: scale.x(at), cy: y(value), r: 4 })),
+    still: (from, to, share) => svg.append(shape("rect",
+      { class: "keep", x: scale.x(from), y: FLOOR - 3, width: (scale.x(to) - scale.x(from)) * share, height: 3 })),
+    cut: (at, words) => svg.append(shape("g", {}, shape("title", {}, words),
+      shape("line", { class: "cut", x1: scale.x(at), x2: scale.x(at), y1: CEILING, y2: FLOOR }))),
+    say: (words) => svg.append(shape("text", { x: WIDTH / 2, y: HEIGHT / 2, "text-anchor": "middle" }, words)),
+  });
+  return element("figure", { class: "plot" }, element("h3", {}, `${title} `, element("span", {}, meaning)), svg);
+}
