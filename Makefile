@@ -1,14 +1,16 @@
 # Two commands for a fresh machine with Python 3.11 or newer, make and git:
 #   make demo   sets up what it needs and makes one shot from real photographs and a clip, into demo/
 #   make test   sets up and runs lint, types, import contract and tests
+# make mcpb packs what is committed as a bundle for Claude Desktop.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 # A strict editable install does not see new files, so it is repeated when the list of files changes.
-FILES := $(shell find server generator schemas -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
-CODE := server generator schemas tests
+ROOMS := server generator schemas
+FILES := $(shell find $(ROOMS) -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
+CODE := $(ROOMS) tests
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint mcpb clean
 
 demo: .venv/run-$(FILES)
 	$(BIN)/dreamontage demo --out demo
@@ -31,5 +33,8 @@ lint: .venv/test-$(FILES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r generator/evaluation/packages.txt
 	rm -f .venv/test-* && touch $@
 
+mcpb:
+	git archive --format=zip --output=dreamontage.mcpb HEAD manifest.json pyproject.toml README.md LICENSE $(ROOMS)
+
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo *.egg-info *.mcpb
