@@ -19,6 +19,7 @@ MAX_BEATS: Final = 200
 MAX_SOURCES_PER_CALL: Final = 50
 MAX_PROMPT_CHARS: Final = 2_000
 MAX_LABEL_CHARS: Final = 80
+MAX_TITLE_CHARS: Final = 80
 MAX_SEED: Final = 2**63 - 1
 
 # Media
@@ -44,6 +45,19 @@ MAX_PICTURE_BYTES: Final = 300 * 2**10
 MAX_WAIT_S: Final = 45.0
 MAX_HTTP_BODY_BYTES: Final = 8 * 2**20
 FILE_URL_TTL_S: Final = 3_600
+
+# The HTTP door
+CALLS_PER_S: Final = 50.0
+CALLS_BURST: Final = 500
+CALLS_AT_ONCE: Final = 64
+"""Per actor: calls a second in the long run, calls in a row, and calls under way."""
+STRANGER_CALLS_PER_S: Final = 5.0
+STRANGER_CALLS_BURST: Final = 100
+STRANGER_CALLS_AT_ONCE: Final = 16
+"""Per client address, for requests that carry no valid token: file links, uploads, refusals."""
+UPLOAD_TTL_S: Final = 600
+MAX_OPEN_UPLOADS: Final = 20
+"""Upload addresses of one actor that wait to be used."""
 MAX_VIEWS: Final = 3
 MAX_VIEW_FRAMES: Final = 24
 
@@ -53,7 +67,7 @@ MAX_ATTEMPTS_WITHOUT_TAKE: Final = 3
 WORKER_IDLE_UNLOAD_S: Final = 60.0
 WORKER_IDLE_EXIT_S: Final = 600.0
 HEARTBEAT_S: Final = 2.0
-STALE_HEARTBEAT_S: Final = 30.0
+STALE_HEARTBEAT_S: Final = 60.0
 """A worker that gave no sign of life for this long is stalled: another one may take its device and its job."""
 MIN_FREE_DISK_BYTES: Final = 256 * 2**20
 TASK_TTL_S: Final = 7 * 86_400

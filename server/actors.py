@@ -17,6 +17,9 @@ SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 SCOPE_KEY = "dreamontage.actor"
 """Where the HTTP door puts the `Actor` of a request's bearer token: in its ASGI scope."""
 
+VOUCHED_PREFIX = "oauth-"
+"""Begins the names of actors that an OAuth authorization server vouches for; no token of the studio may have one."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _RESERVED = ("worker",)
 
@@ -44,11 +47,12 @@ OWNER = Actor("owner")
 
 def check_name(name: str) -> str:
     """The name, if an actor may have it. Raises InvalidInput."""
-    if not _NAME.fullmatch(name) or name in _RESERVED:
+    if not _NAME.fullmatch(name) or name in _RESERVED or name.startswith(VOUCHED_PREFIX):
         raise InvalidInput(
             f"{name[:40]!r} cannot be an actor's name",
             field="name",
-            allowed="1 to 40 letters, digits, dots, dashes and underscores, a letter or digit first; not 'worker'",
+            allowed="1 to 40 letters, digits, dots, dashes and underscores, a letter or digit first; not 'worker', "
+            "nothing that begins with 'oauth-'",
         )
     return name
 

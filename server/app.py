@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from dreamontage.schemas.errors import DreamontageError
 
+from . import uploads
 from .actors import actor_of
 from .answers import failure
 from .context import App
@@ -90,15 +91,20 @@ def _lesson(name: str, cause: BaseException | None) -> str:
 
 
 def build_server(
-    studio: Studio, *, roots: Sequence[str | Path] = (), start: Path | None = None, links_key: str | None = None
+    studio: Studio,
+    *,
+    roots: Sequence[str | Path] = (),
+    start: Path | None = None,
+    links_key: str | None = None,
+    urls: bool = False,
 ) -> DreamontageServer:
     """The server over one studio.
 
     `roots`: further media roots. `start`: start folder for relative paths. `links_key`: secret from which links to
-    finished files are signed; without it (stdio) answers carry paths only.
+    finished files are signed; without it (stdio) answers carry paths only. `urls`: take https links as sources.
     """
-    links = FileLinks(studio.folder, links_key) if links_key else None
-    app = App(studio, media_roots(studio.inbox, roots, start), links)
+    links = FileLinks(studio, links_key) if links_key else None
+    app = App(studio, media_roots(studio.inbox, roots, start), links, urls)
     bus = EventBus(studio)
 
     @asynccontextmanager
@@ -126,6 +132,7 @@ def build_server(
     add_prompts(server)
     if links is not None:
         server.custom_route(ROUTE, methods=["GET", "HEAD"])(links.serve)
+        server.custom_route(uploads.ROUTE, methods=["PUT"])(uploads.Uploads(studio).receive)
     return server
 
 

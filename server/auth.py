@@ -1,25 +1,41 @@
-"""The bearer token of the HTTP server: made on first use, kept in a file only the user can read."""
+"""The door of the HTTP server: whose token a request carries, and who is turned away."""
 
 from __future__ import annotations
 
-import hmac
+import math
 import os
 import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from starlette.responses import JSONResponse
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 
-from .actors import OWNER, SCOPE_KEY
+from .actors import SCOPE_KEY, Actor
+from .page.routes import is_open as is_page_file
+from .rates import Rates
 
 TOKEN_FILE = "http-token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN = ("/files/", "/uploads/", "/.well-known/oauth-protected-resource")
+"""Paths whose address is proof enough, or that tell nothing: everything else needs a token."""
+
+TokenReader = Callable[[str], Awaitable[Actor | None]]
+"""Whose token a string is; None for one that opens nothing."""
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether a request may come without a token."""
+    return path.startswith(OPEN) or is_page_file(method, path)
 
 
 def load_token(file: Path) -> str:
-    """The token in a file; a fresh one (256 bits, mode 0600) where there is none.
+    """The owner's token in a file; a fresh one (256 bits, mode 0600) where there is none.
 
     Raises InvalidInput if others can read the file, or if it holds no token.
     """
@@ -40,24 +56,56 @@ def load_token(file: Path) -> str:
     return token
 
 
-class BearerAuth:
-    """ASGI middleware: everything but signed file links needs `Authorization: Bearer <token>`."""
+class Door:
+    """ASGI middleware that every request passes: known host and origin, a token where one is needed, bounded rates.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    Who passes is in the scope under SCOPE_KEY as an `Actor`. Requests for open paths may do without a token, as they
+    carry proof of their own in the address; a wrong token is refused even there.
+    """
+
+    def __init__(
+        self, app: ASGIApp, known: TokenReader, security: TransportSecuritySettings, challenge: str = ""
+    ) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._known = known
+        self._guard = TransportSecurityMiddleware(security)
+        self._challenge = f'Bearer realm="dreamontage"{challenge}'
+        self._actors = Rates(limits.CALLS_PER_S, limits.CALLS_BURST, limits.CALLS_AT_ONCE)
+        self._strangers = Rates(
+            limits.STRANGER_CALLS_PER_S, limits.STRANGER_CALLS_BURST, limits.STRANGER_CALLS_AT_ONCE
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
-        if scope["type"] == "http" and not scope["path"].startswith("/files/"):
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                refusal = JSONResponse(
-                    {"error": "A bearer token is needed; the server's terminal shows the file that holds it."},
-                    401,
-                    {"WWW-Authenticate": 'Bearer realm="dreamontage"'},
-                )
+        """Pass the request on, or answer 401, 403, 421 or 429."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":  # there are no web sockets here
+            request = Request(scope)
+            refusal = await self._guard.validate_request(request)
+            if refusal is None:
+                actor, refusal = await self._admitted(request)
+            if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            scope[SCOPE_KEY] = OWNER
-        await self._app(scope, receive, send)
+            scope[SCOPE_KEY] = actor
+            rates, who = self._place(request, actor)
+            with rates.under_way(who):
+                await self._app(scope, receive, send)
+
+    async def _admitted(self, request: Request) -> tuple[Actor | None, Response | None]:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        actor = await self._known(token.strip()) if kind.lower() == "bearer" and token else None
+        rates, who = self._place(request, actor)
+        if seconds := rates.wait(who):
+            retry = math.ceil(seconds)
+            body = {"error": f"Too many calls at once or in a row. Next: repeat the call after {retry} s."}
+            return None, JSONResponse(body, 429, {"Retry-After": str(retry)})
+        if actor is None and (kind or not is_open(request.method, request.url.path)):
+            body = {"error": "A valid bearer token is needed; `dreamontage token add NAME` makes one."}
+            return None, JSONResponse(body, 401, {"WWW-Authenticate": self._challenge})
+        return actor, None
+
+    def _place(self, request: Request, actor: Actor | None) -> tuple[Rates, str]:
+        if actor is not None:
+            return self._actors, actor.name
+        return self._strangers, request.client.host if request.client else ""

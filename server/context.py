@@ -13,6 +13,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Montage
 
+from .actors import OWNER, actor_of
 from .answers import FileLine
 from .arguments import SourceForm, source_of
 from .files import FileLinks
@@ -26,23 +27,28 @@ class App:
     studio: Studio
     roots: tuple[Path, ...]
     links: FileLinks | None = None
+    urls: bool = False
+    """Whether https links are taken as sources."""
 
     def media_of(self, montage: Montage) -> dict[str, Media]:
         """The media a montage pins, by id."""
         return {i: self.studio.media(i) for i in {a.media_id for a in montage.anchors}}
 
-    def take_in(self, sources: Sequence[str | SourceForm], field: str) -> list[Media]:
+    def take_in(self, sources: Sequence[str | SourceForm], field: str, actor: str = OWNER.name) -> list[Media]:
         """Media for every source, taken in where they are new. An error names the source's place in the call."""
         from .media.ingest import take_in, take_in_all
 
-        if len(sources) == 1:
-            return [take_in(self.studio, source_of(sources[0]), self.roots, field)]
-        return take_in_all(self.studio, [source_of(source) for source in sources], self.roots, field) if sources else []
+        given = [source_of(source) for source in sources]
+        if len(given) == 1:
+            return [take_in(self.studio, given[0], self.roots, field, actor, self.urls)]
+        return take_in_all(self.studio, given, self.roots, field, actor, self.urls) if given else []
 
     def file(self, ctx: Ctx, path: Path, sha256: str | None = None, duration_s: float | None = None) -> FileLine:
         """Where a finished file is; over HTTP also an expiring link."""
         request = ctx.request_context.request
-        url = self.links.url(str(request.base_url), path) if self.links and request is not None else None
+        url = None
+        if self.links and request is not None:
+            url = self.links.url(str(request.base_url), path, actor_of(ctx).name)
         return FileLine(path=str(path), bytes=path.stat().st_size, sha256=sha256, duration_s=duration_s, url=url)
 
 

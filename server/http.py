@@ -1,4 +1,4 @@
-"""The HTTP door: the same server behind a bearer token, bound to this machine unless told otherwise."""
+"""The server over HTTP: behind tokens always, bound to this machine unless told otherwise."""
 
 from __future__ import annotations
 
@@ -12,30 +12,57 @@ from starlette.types import ASGIApp
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 
+from .actors import Actor
 from .app import build_server
-from .auth import LOOPBACK, BearerAuth
+from .auth import LOOPBACK, Door
+from .context import App
+from .files import FileLinks
+from .page.invitation import Invitation
+from .page.routes import page_routes
 from .store import Studio
 
 
 def http_app(
-    studio: Studio, token: str, *, host: str = "127.0.0.1", names: Sequence[str] = (), roots: Sequence[str | Path] = ()
+    studio: Studio,
+    token: str,
+    *,
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    roots: Sequence[str | Path] = (),
+    urls: bool = False,
+    invitation: Invitation | None = None,
 ) -> ASGIApp:
-    """The ASGI app: MCP under /mcp for who holds the token, finished files under expiring signed links.
+    """The ASGI app: MCP under /mcp for who holds a token of the studio, files and uploads under addresses of their own.
 
-    `names`: further host names clients may use. A request for another host or from another origin is refused, which
-    keeps web pages from reaching a server on this machine (DNS rebinding).
+    `token`: the owner's, accepted beside those of `dreamontage token add`. `names`: further host names clients may use.
+    A request for another host or from another origin is refused, which keeps web pages from reaching a server on this
+    machine (DNS rebinding). `urls`: whether https links are taken as sources. `invitation`: a link that opens the
+    page at / once without a token. Raises InvalidInput for a revoked token.
     """
+    studio.keep_token(token)
+    if studio.actor_of_token(token) is None:
+        raise InvalidInput(
+            "the owner's token was revoked", next_call="remove the token file and start again: a new one is made"
+        )
+
+    async def known(given: str) -> Actor | None:
+        return studio.actor_of_token(given)
+
+    security = _security(host, names)
+    app = build_server(studio, roots=roots, links_key=token, urls=urls).streamable_http_app(
+        host=host, transport_security=security, max_request_body_size=limits.MAX_HTTP_BODY_BYTES
+    )
+    app.router.routes.extend(page_routes(App(studio, (), FileLinks(studio, token)), invitation))
+    return Door(app, known, security)
+
+
+def _security(host: str, names: Sequence[str]) -> TransportSecuritySettings:
     known = [*(f"[{h}]" if ":" in h else h for h in LOOPBACK), *names]
     if host not in LOOPBACK:
         known += [socket.gethostname(), *(() if host in ("0.0.0.0", "::") else (host,))]
-    security = TransportSecuritySettings(
-        allowed_hosts=[entry for name in known for entry in (name, f"{name}:*")],
-        allowed_origins=[f"http://{entry}" for name in known for entry in (name, f"{name}:*")],
-    )
-    app = build_server(studio, roots=roots, links_key=token).streamable_http_app(
-        host=host, transport_security=security, max_request_body_size=limits.MAX_HTTP_BODY_BYTES
-    )
-    return BearerAuth(app, token)
+    hosts = [entry for name in known for entry in (name, f"{name}:*")]
+    origins = [f"{scheme}://{entry}" for scheme in ("http", "https") for entry in hosts]
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
 
 
 def check_host(host: str, allow_remote: bool) -> None:

@@ -86,7 +86,7 @@ async def test_a_client_with_the_token_gets_a_link_and_any_range_of_the_file(
 
 
 async def test_a_link_opens_one_file_until_it_expires(http: httpx2.AsyncClient, studio: Studio, url: str) -> None:
-    links = FileLinks(studio.folder, TOKEN)
+    links = FileLinks(studio, TOKEN)
     folder = studio.folder / "videos" / "v_1"
     folder.mkdir()
     (folder / "one-shot.mp4").write_bytes(b"film")
@@ -98,7 +98,7 @@ async def test_a_link_opens_one_file_until_it_expires(http: httpx2.AsyncClient, 
         good.replace("one-shot.mp4", "report.json"),
         good.replace("videos/v_1/one-shot.mp4", "studio.db"),
         good.replace("videos/v_1/one-shot.mp4", "videos/v_1/..%2f..%2fstudio.db"),
-        FileLinks(studio.folder, "another key").url(url, folder / "one-shot.mp4"),
+        FileLinks(studio, "another key").url(url, folder / "one-shot.mp4"),
     ):
         assert (await http.get(wrong)).status_code == 403, wrong
     (folder / "one-shot.mp4").unlink()

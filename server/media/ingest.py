@@ -59,8 +59,8 @@ def take_in(
 ) -> Media:
     """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
 
-    `links`: whether https links are fetched. Blocks for file, network and child work. Raises PathRefused, MediaRejected, InvalidInput, NotFound
-    or StudioFull, each naming `field`; nothing is stored then.
+    `links`: whether https links are fetched. Blocks for file, network and child work. Raises PathRefused,
+    MediaRejected, InvalidInput, NotFound, QuotaExceeded or StudioFull, each naming `field`; nothing is stored then.
     """
     return _take_in(studio, [(source, field)], roots, actor, links)[0]
 
@@ -84,6 +84,13 @@ def take_in_all(
     return _take_in(studio, [(source, f"{field}[{n}]") for n, source in enumerate(sources)], roots, actor, links)
 
 
+def take_in_file(studio: Studio, descriptor: int, name: str, actor: str) -> Media:
+    """Media for the bytes of an open file of whatever origin. Raises MediaRejected, QuotaExceeded or StudioFull."""
+    with ExitStack() as staged, _naming("file"):
+        found = _staged(studio, descriptor, clean_name(name), "file", staged)
+        return found if isinstance(found, Media) else _kept(studio, [found], actor)[0]
+
+
 async def take_in_all_async(
     studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "agent"
 ) -> list[Media]:
@@ -99,10 +106,7 @@ def _take_in(
         for source, field in sources:
             with _naming(field):
                 found.append(_known(studio, source) or _copied(studio, source, roots, field, staged, links))
-        probed = _probed([item for item in found if isinstance(item, _Copy)])
-        # Only when every source has passed is the first one kept.
-        added = studio.add_all_media([(media, copy.blob) for copy, media in probed], actor) if probed else []
-        kept = {media.sha256: media for media in added}
+        kept = {media.sha256: media for media in _kept(studio, [i for i in found if isinstance(i, _Copy)], actor)}
         return [item if isinstance(item, Media) else kept[item.blob.sha256] for item in found]
 
 
@@ -119,21 +123,31 @@ def _copied(
     studio: Studio, source: Source, roots: Sequence[Path], field: str, staged: ExitStack, links: bool
 ) -> Media | _Copy:
     with _bytes_of(studio, source, roots, links) as (descriptor, name):
-        size = os.fstat(descriptor).st_size
-        with _about(name):
-            if size == 0:
-                raise MediaRejected("is empty (0 bytes)", allowed="a picture or clip")
-            cap = byte_cap(container_of(os.pread(descriptor, HEAD_BYTES, 0)))
-            if size > cap:
-                raise MediaRejected(
-                    f"has {size:,} bytes",
-                    allowed=f"pictures of up to {byte_cap('PNG'):,} bytes and clips of up to {byte_cap('mov'):,}",
-                    next_call="make it smaller, then add_media again",
-                )
-        studio.require_space(size)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        blob = staged.enter_context(studio.stage(descriptor, cap))
+        return _staged(studio, descriptor, name, field, staged)
+
+
+def _staged(studio: Studio, descriptor: int, name: str, field: str, staged: ExitStack) -> Media | _Copy:
+    size = os.fstat(descriptor).st_size
+    with _about(name):
+        if size == 0:
+            raise MediaRejected("is empty (0 bytes)", allowed="a picture or clip")
+        cap = byte_cap(container_of(os.pread(descriptor, HEAD_BYTES, 0)))
+        if size > cap:
+            raise MediaRejected(
+                f"has {size:,} bytes",
+                allowed=f"pictures of up to {byte_cap('PNG'):,} bytes and clips of up to {byte_cap('mov'):,}",
+                next_call="make it smaller, then add_media again",
+            )
+    studio.require_space(size)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    blob = staged.enter_context(studio.stage(descriptor, cap))
     return studio.media_by_hash(blob.sha256) or _Copy(blob, name, field)
+
+
+def _kept(studio: Studio, copies: Sequence[_Copy], actor: str) -> list[Media]:
+    """The media that copies become, added together: only when every one has passed is the first one kept."""
+    probed = _probed(copies)
+    return studio.add_all_media([(media, copy.blob) for copy, media in probed], actor) if probed else []
 
 
 def _probed(copies: Sequence[_Copy]) -> list[tuple[_Copy, Media]]:

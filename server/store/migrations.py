@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from dreamontage.schemas.montage import Montage
+
+from .. import merging
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,7 +98,13 @@ def shared_narratives(db: Database) -> None:
         db.table(table).create_index(["actor"])
     db.table("media").add_column("bytes", int, not_null_default=0)
     db.execute("UPDATE media SET bytes = body ->> 'bytes'")
+    db.table("montage").add_column("root", str)
+    for column in ("archived", "last_anchor", "last_beat"):
+        db.table("montage").add_column(column, int, not_null_default=0)
+    db.execute("UPDATE montage SET root = id")
+    db.table("montage").create_index(["archived", "updated_at"])
     db.table("event").add_column("patch", str)
+    _patch_what_is_there(db)
     db.table("token", strict=True).create(
         {
             "hash": str, "actor": str, "scopes": str, "expires_at": float, "created_at": float, "revoked_at": float,
@@ -114,6 +127,43 @@ def shared_narratives(db: Database) -> None:
         not_null={"actor", "tool", "state", "questions", "answers", "cancelled", "created_at", "updated_at"},
     )  # fmt: skip
     db.table("task").create_index(["created_at"])
+    db.table("video").add_column("alternative_of", str, fk="video")
+    db.table("take", strict=True).create(
+        {"fingerprint": str, "video_id": str, "ordinal": int},
+        pk=("fingerprint", "video_id", "ordinal"),
+        foreign_keys=[("video_id", "video", "id")],
+    )
+    db.execute(
+        "INSERT INTO take SELECT segment.value ->> 'fingerprint', video.id, segment.key"
+        " FROM video, json_each(body, '$.segments') AS segment"
+    )
+    db.table("choice", strict=True).create(
+        {"id": int, "montage_id": str, "quality": str, "body": str},
+        pk="id",
+        foreign_keys=[("montage_id", "montage", "id")],
+        not_null={"montage_id", "quality", "body"},
+    )
+    db.table("choice").create_index(["montage_id", "quality"])
+
+
+def _patch_what_is_there(db: Database) -> None:
+    """Give every edit so far its patch, worked out from the stored revisions, and every montage its numbering."""
+    rows = db.query("SELECT montage_id, revision, body FROM revision ORDER BY montage_id, revision")
+    for montage_id, revisions in groupby(rows, key=itemgetter("montage_id")):
+        before: dict[str, Any] = {}
+        used = {"anchor": 0, "beat": 0}
+        for row in list(revisions):
+            after = merging.entities(Montage.model_validate_json(row["body"]).model_dump(mode="json"))
+            patch = merging.diff(before, after)
+            used = {kind: max([most, *merging.numbers(after, kind)]) for kind, most in used.items()}
+            changed = "UPDATE event SET patch = ? WHERE montage_id = ? AND revision = ?"
+            db.execute(changed, (json.dumps(patch), montage_id, row["revision"]))
+            before = after
+        numbered = "UPDATE montage SET last_anchor = ?, last_beat = ? WHERE id = ?"
+        db.execute(numbered, (used["anchor"], used["beat"], montage_id))
+    db.table("upload", strict=True).create(
+        {"hash": str, "actor": str, "expires_at": float}, pk="hash", not_null={"actor", "expires_at"}
+    )
 
 
 def apply(connection: sqlite3.Connection) -> None:

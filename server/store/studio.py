@@ -13,17 +13,18 @@ from dreamontage.schemas.errors import InvalidInput
 
 from ..quotas import Quotas
 from .blobs import MediaStore
+from .choices import ChoiceStore
 from .db import Database
 from .events import EventStore
 from .jobs import JobStore
 from .montages import MontageStore
 from .tasks import TaskStore
 from .tokens import TokenStore
-from .videos import VideoStore
+from .uploads import UploadStore
 from .workers import WorkerStore
 
 
-class Studio(MontageStore, EventStore, MediaStore, JobStore, VideoStore, WorkerStore, TokenStore, TaskStore):
+class Studio(MontageStore, EventStore, MediaStore, JobStore, ChoiceStore, WorkerStore, TokenStore, TaskStore, UploadStore):
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied

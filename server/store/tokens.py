@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dreamontage.schemas.errors import InvalidInput, NotFound
 
-from ..actors import OWNER, SCOPES, Actor, Scope, check_name
+from ..actors import OWNER, SCOPES, VOUCHED_PREFIX, Actor, Scope, check_name
 from .db import Database
 from .events import record
 
@@ -77,6 +77,14 @@ class TokenStore:
         if row is None or not (known := _token(row)).valid(time.time()):
             return None
         return Actor(known.actor, known.scopes)
+
+    def may_enter(self, actor: str) -> bool:
+        """Whether an actor still has a token, or is one that an authorization server vouches for anew every time."""
+        if actor.startswith(VOUCHED_PREFIX):
+            return True
+        with self.db.read() as connection:
+            rows = connection.execute("SELECT * FROM token WHERE actor = ?", (actor,)).fetchall()
+        return any(_token(row).valid(time.time()) for row in rows)
 
     def tokens(self) -> list[Token]:
         """Every token ever added, the oldest first."""
