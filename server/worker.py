@@ -1,13 +1,12 @@
 """The worker: one process per device that renders what is queued, outlives its starter and leaves when idle.
 
-It is exclusive by an OS file lock, which vanishes with the process however that ends; then the next worker claims what
-it left. The process that starts a worker takes the lock and hands it over, so that two never race for it.
+It is exclusive by its device's lock (device.py), which vanishes with the process and is lost by one that stalls; then
+the next worker claims what it left. Who starts a worker takes the lock and hands it over, so two never race for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import gc
 import logging
 import os
@@ -17,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,10 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
+from .device import keep_device, take_device
+from .housekeeping import collect, disk_bytes
 from .logs import about, configure
-from .store import StaleAttempt, Studio, new_id
+from .store import DeviceLost, StaleAttempt, Studio, new_id
 from .store.delivery import copy_for_people, human_name
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     Load = Callable[[str], DreaMontagePipeline]
     Render = Callable[[RenderTask, Load, Callable[[Progress], None]], Video]
 
+MODULE = "dreamontage.server.worker"
+"""What `ensure_worker` runs; the drill puts a worker with a fast renderer in its place."""
 LOG_NAME = "worker.log"
 _LOG_BYTES = 4 * 2**20
 _POLL_S = 0.25
@@ -61,17 +65,20 @@ class Worker:
         load: Load | None = None,
         idle_unload_s: float = limits.WORKER_IDLE_UNLOAD_S,
         idle_exit_s: float = limits.WORKER_IDLE_EXIT_S,
+        heartbeat_s: float = limits.HEARTBEAT_S,
     ) -> None:
         self.studio = studio
         self.device = device
-        self.id = new_id("w")
+        self.id = ""
+        self.lock: int | None = None
         self.idle_unload_s = idle_unload_s
         self.idle_exit_s = idle_exit_s
+        self.heartbeat_s = heartbeat_s
         self._render = render
         self._read_model = load or self._from_weights
         self._models: dict[str, DreaMontagePipeline] = {}
         self._stop = threading.Event()
-        self._beat_at, self._doing = 0.0, ""
+        self._doing, self._news = "waiting", threading.Event()
 
     @property
     def stopping(self) -> bool:
@@ -83,17 +90,32 @@ class Worker:
         self._stop.set()
 
     def run(self) -> None:
-        """Render until `stop` is called or nothing has been queued for `idle_exit_s`. The caller holds the lock."""
-        idle_since = time.monotonic()
+        """Render until `stop` is called or nothing has been queued for `idle_exit_s`. The caller holds the lock.
+
+        Ends as well when another worker has taken the device, because this one was stalled.
+        """
+        self.id = new_id("w")
+        self.studio.begin_work(self.id, self.device, os.getpid())
+        with self._heartbeat():
+            try:
+                self._work()
+            except DeviceLost:
+                log.warning("another worker took over %s while this one was stalled", self.device)
+
+    def _work(self) -> None:
+        idle_since, tidy = time.monotonic(), False
         while not self._stop.is_set():
-            self._beat("waiting")
+            self._now("waiting")
             job = self.studio.claim(self.id, self.device) if self.studio.jobs_wait() else None
             if job is not None:
                 with about(montage_id=job.montage_id, job_id=job.id):
                     self._do(job)
-                idle_since = time.monotonic()
+                idle_since, tidy = time.monotonic(), False
                 continue
             idle_s = time.monotonic() - idle_since
+            if not tidy and idle_s >= min(self.idle_unload_s, self.idle_exit_s):
+                collect(self.studio)
+                tidy = True
             if idle_s >= self.idle_exit_s:
                 return
             if self._models and idle_s >= self.idle_unload_s:
@@ -144,15 +166,17 @@ class Worker:
         reset_peak_memory()
         montage = studio.get_montage(job.montage_id, job.revision)
         media = {anchor.media_id: studio.media(anchor.media_id) for anchor in montage.anchors}
+        base, choices = studio.base(montage.id, job.request.quality)
         task = RenderTask(
             montage=montage,
             media=media,
             blobs={media_id: studio.blob_path(media_id) for media_id in media},
             request=job.request,
-            base=studio.latest_video(montage.id, job.request.quality),
+            base=base,
             takes=studio.takes,
             out=result,
             video_id=result.name,
+            choices=choices,
         )
         studio.require_space()
         video = (self._render or _generator_render())(task, self._load, self._reporter(job))
@@ -161,15 +185,20 @@ class Worker:
             copy = copy_for_people(Path(video.path), studio.out_dir(job.id), name)
         except OSError as error:  # the video itself is safe in the studio
             log.warning("no copy in the out-dir: %s", error)
-            return studio.finish(job.id, job.attempt, video)
+            return studio.finish(job.id, job.attempt, video, disk_bytes(video, studio.takes))
+        video = video.model_copy(update={"delivered": str(copy)})
         try:
-            return studio.finish(job.id, job.attempt, video.model_copy(update={"delivered": str(copy)}))
+            return studio.finish(job.id, job.attempt, video, disk_bytes(video, studio.takes))
         except BaseException:
             copy.unlink()
             raise
 
     def _reporter(self, job: Job) -> Callable[[Progress], None]:
-        """Progress to the database at most twice a second, at once for a new stage or segment; raises Cancelled."""
+        """Progress to the database at most twice a second, at once for a new stage or segment.
+
+        Whether the job is still wanted is looked up every time, so that a cancel waits for one step at most. Raises
+        Cancelled, StaleAttempt.
+        """
         last: tuple[str, int] = ("", -1)
         next_at = 0.0
 
@@ -179,19 +208,44 @@ class Worker:
                 raise Cancelled("the worker was asked to stop")
             now, key = time.monotonic(), (progress.stage, progress.segments_done)
             if key == last and now < next_at:
+                self.studio.require_wanted(job.id, job.attempt)
                 return
             last, next_at = key, now + _PROGRESS_EVERY_S
             self.studio.progress(job.id, job.attempt, progress)
-            self._beat(f"{job.id} {progress.stage}")
+            self._now(f"{job.id} {progress.stage}")
 
         report(Progress(stage="loading"))
         return report
 
-    def _beat(self, doing: str) -> None:
-        now = time.monotonic()
-        if now >= self._beat_at or doing != self._doing:
-            self._beat_at, self._doing = now + limits.HEARTBEAT_S, doing
-            self.studio.heartbeat(self.id, self.device, os.getpid(), doing)
+    def _now(self, doing: str) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self._news.set()
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Signs of life from a thread of their own, because a step may take longer than anybody waits for one."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.is_set():
+                if self.lock is not None:
+                    keep_device(self.lock)
+                try:
+                    self.studio.heartbeat(self.id, self.device, os.getpid(), self._doing)
+                except DreamontageError as error:  # the lock's file tells that this worker is alive
+                    log.warning("no heartbeat: %s", error)
+                self._news.wait(self.heartbeat_s)
+                self._news.clear()
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            self._news.set()
+            thread.join()
 
     def _load(self, model_id: str) -> DreaMontagePipeline:
         """The model, loaded once; another one takes its place."""
@@ -216,19 +270,19 @@ class Worker:
 
 
 def ensure_worker(studio: Studio, device: str = "cpu") -> bool:
-    """Start a worker if jobs wait and none holds the device's lock; returns whether one was started.
+    """Start a worker if jobs wait and no living one holds the device's lock; returns whether one was started.
 
     The worker runs in its own session, so that it outlives this process, and logs to worker.log in the studio.
     """
     _started[:] = [process for process in _started if process.poll() is None]
     if not studio.jobs_wait():
         return False
-    lock = _try_lock(studio, device)
+    lock = take_device(studio, device)
     if lock is None:
         return False
     log_file = studio.folder / LOG_NAME
     fresh = not log_file.exists() or log_file.stat().st_size > _LOG_BYTES
-    command = [sys.executable, "-P", "-m", "dreamontage.server.worker"]
+    command = [sys.executable, "-P", "-m", MODULE]
     try:
         with log_file.open("wb" if fresh else "ab") as output:
             process = subprocess.Popen(
@@ -255,25 +309,15 @@ def run_exclusively(worker: Worker, lock: int | None = None) -> bool:
     signal.signal(signal.SIGINT, lambda *_: worker.stop())
     ran = False
     while True:
-        held = lock if lock is not None else _try_lock(worker.studio, worker.device)
+        held = lock if lock is not None else take_device(worker.studio, worker.device)
         if held is None:
             return ran
-        lock, ran = None, True
+        lock, ran, worker.lock = None, True, held
         worker.run()
         os.close(held)
         # A job queued while the lock was still held started no worker: look once more after letting go.
         if worker.stopping or not worker.studio.jobs_wait():
             return ran
-
-
-def _try_lock(studio: Studio, device: str) -> int | None:
-    descriptor = os.open(studio.folder / f"worker-{device}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _generator_render() -> Render:

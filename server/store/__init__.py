@@ -3,7 +3,7 @@
 from .blobs import StagedBlob
 from .db import new_id
 from .events import Event
-from .jobs import StaleAttempt
+from .jobs import DeviceLost, StaleAttempt
 from .studio import Studio
 
-__all__ = ["Event", "StagedBlob", "StaleAttempt", "Studio", "new_id"]
+__all__ = ["DeviceLost", "Event", "StagedBlob", "StaleAttempt", "Studio", "new_id"]

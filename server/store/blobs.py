@@ -117,24 +117,27 @@ class MediaStore:
         """Raise StudioFull unless `size` bytes fit and the floor of free space stays."""
         require_space(self.folder, size, self.quotas.keep_free_bytes)
 
-    def sweep(self, older_than_s: float = STALE_AFTER_S) -> int:
-        """Remove what crashes left behind: unfinished files, and those that no row names. Returns the count.
+    def orphans(self, older_than_s: float = STALE_AFTER_S) -> list[Path]:
+        """What crashes left behind: unfinished files, and media and videos that no row names.
 
-        Only entries untouched for `older_than_s` seconds go, so that nothing in the making is lost.
+        Only entries untouched for `older_than_s` seconds, so that nothing in the making is among them.
         """
         before = time.time() - older_than_s
         with self.db.read() as connection:  # a file still being written has a name that starts with a dot
             known = {row[0] for row in connection.execute("SELECT id FROM video UNION ALL SELECT sha256 FROM media")}
-        orphans = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
+        nameless = [path for place in ("blobs", "videos") for path in (self.folder / place).iterdir()]
         unfinished = [path for path in (self.folder / "takes").rglob(".*") if path.is_file()]
         unfinished += (self.folder / "previews").glob(".part-*")
-        swept = 0
-        for path in orphans + unfinished:
+        found = []
+        for path in nameless + unfinished:
             with contextlib.suppress(FileNotFoundError):  # others finish their files and sweep, too
                 if path.name not in known and path.stat().st_mtime < before:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-                    swept += 1
-        return swept
+                    found.append(path)
+        return found
+
+    def sweep(self, older_than_s: float = STALE_AFTER_S) -> int:
+        """Remove the orphans; returns their count."""
+        return sum(map(remove, self.orphans(older_than_s)))
 
 
 def _kept(connection: sqlite3.Connection, media: Media, actor: str) -> Media:
@@ -147,6 +150,15 @@ def _kept(connection: sqlite3.Connection, media: Media, actor: str) -> Media:
     )
     record(connection, "add_media", {"media_id": media.id, "name": media.name}, actor=actor)
     return media
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or a folder; whether it was still there."""
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def fsync_folder(folder: Path) -> None:
