@@ -45,8 +45,16 @@ class MediaLine(Answer):
         )
 
 
+class UploadLine(Answer):
+    put: str = Field(description="Where one PUT may send one file; it answers the media id.")
+    expires_in_s: int
+    max_bytes: int
+
+
 class MediaAnswer(Answer):
     media: list[MediaLine]
+    upload: UploadLine | None = None
+    inbox: str | None = Field(None, description="Folder to copy files into instead.")
 
 
 class AnchorLine(Answer):
@@ -63,6 +71,7 @@ class Outlook(Answer):
     quality: Quality
     segments_to_render: int
     segments_reused: int
+    alternatives: int | None = None
     seconds: float = Field(description="Estimated work.")
     to_render_s: list[list[float]]
 
@@ -159,6 +168,22 @@ class JobLine(Answer):
         )
 
 
+class TakeLine(Answer):
+    """One take of a segment."""
+
+    take_id: str
+    start_s: float
+    end_s: float
+
+
+class AlternativeLine(Answer):
+    """A video of the same job with other takes."""
+
+    video_id: str
+    verdict: str
+    takes: list[TakeLine]
+
+
 class JobAnswer(Answer):
     job_id: str | None = None
     state: JobState | None = None
@@ -172,6 +197,7 @@ class JobAnswer(Answer):
     file: FileLine | None = None
     segments_rendered: int | None = None
     segments_reused: int | None = None
+    alternatives: list[AlternativeLine] | None = None
     notes: list[str] | None = None
     error: str | None = None
     next: list[str] | None = None
@@ -253,8 +279,9 @@ def describe_outlook(outlook: Outlook) -> str:
         return f"A previz takes about {outlook.seconds:.0f} s."
     kept = f", {outlook.segments_reused} reused" if outlook.segments_reused else ""
     count = outlook.segments_to_render
+    others = f" and {outlook.alternatives} alternatives" if outlook.alternatives else ""
     return (
-        f"A {outlook.quality} render would now do {count} segment{'s' * (count != 1)}{kept}, "
+        f"A {outlook.quality} render would now do {count} segment{'s' * (count != 1)}{others}{kept}, "
         f"about {outlook.seconds:.0f} s."
     )
 

@@ -25,7 +25,8 @@ def _spellings(address: str) -> list[str]:
     number = int(ipaddress.IPv4Address(address))
     return [
         str(number), hex(number), f"0{number:o}", f"{a}.{b}.{c * 256 + d}", f"{a}.{b * 65536 + c * 256 + d}",
-        f"0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}", f"0{a:o}.0{b:o}.0{c:o}.0{d:o}", f"{address}.", f"%{ord(address[0]):x}{address[1:]}",
+        f"0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}", f"0{a:o}.0{b:o}.0{c:o}.0{d:o}", f"{address}.",
+        f"%{ord(address[0]):x}{address[1:]}",
     ]  # fmt: skip
 
 

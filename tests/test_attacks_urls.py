@@ -117,10 +117,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    until = now + datetime.timedelta(1)
     who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address(PUBLIC))]
     made = (
-        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number(), now, now + datetime.timedelta(1))
+        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number(), now, until)
         .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(True, None), True)
         .sign(key, hashes.SHA256())
@@ -175,12 +176,12 @@ def test_a_public_picture_arrives_from_the_address_that_was_checked(download: Ca
 
 @pytest.mark.parametrize(
     "onward",
-    ["https://127.0.0.1/", "https://169.254.169.254/latest/meta-data/", "http://pictures.example/a.png", "//127.0.0.1/a",
-     "https://0x7f000001/", "https://[::ffff:10.0.0.1]/", "file:///etc/passwd", "https://user@pictures.example/",
+    ["https://127.0.0.1/", "https://169.254.169.254/latest/meta-data/", "http://pictures.example/a.png",
+     "//127.0.0.1/a", "https://0x7f000001/", "https://[::ffff:10.0.0.1]/", "file:///etc/passwd", "https://user@pictures.example/",
      "ftp://pictures.example/", "https://pictures.example:22/", ""],
 )  # fmt: skip
 def test_a_redirect_is_checked_like_the_link_itself(download: Callable[..., Any], onward: str) -> None:
-    with pytest.raises(DreamontageError, match="may not be fetched|redirected more than 3 times"):
+    with pytest.raises(DreamontageError, match=r"may not be fetched|redirected more than 3 times"):
         download(f"https://{NAME}/to/x?{onward}")
 
 

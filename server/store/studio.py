@@ -24,7 +24,9 @@ from .uploads import UploadStore
 from .workers import WorkerStore
 
 
-class Studio(MontageStore, EventStore, MediaStore, JobStore, ChoiceStore, WorkerStore, TokenStore, TaskStore, UploadStore):
+class Studio(
+    MontageStore, EventStore, MediaStore, JobStore, ChoiceStore, WorkerStore, TokenStore, TaskStore, UploadStore
+):
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied
