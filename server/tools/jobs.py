@@ -16,6 +16,7 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.job import Job
 from dreamontage.schemas.report import Report, Video
 
+from ..actors import actor_of
 from ..answers import JobAnswer, JobLine, reply, reused, verdict
 from ..context import App, Ctx, app_of
 from ..store.jobs import FINAL
@@ -56,7 +57,7 @@ async def get_job(
 @tool("Cancel a render", scope="render", destructive=True, idempotent=True)
 def cancel_job(ctx: Ctx, job_id: JobId) -> Annotated[CallToolResult, JobLine]:
     """Stop a job within one step. Finished segments are kept and reused by the next render."""
-    job = app_of(ctx).studio.cancel(job_id)
+    job = app_of(ctx).studio.cancel(job_id, actor_of(ctx).name)
     state = "is being cancelled" if job.state == "running" else f"is {job.state}"
     return reply(f"{job.id} {state}. Finished segments are kept.", JobLine.of(job))
 

@@ -14,6 +14,7 @@ from dreamontage.schemas.models import RenderSettings
 from dreamontage.schemas.montage import Quality
 from dreamontage.schemas.plan import Plan
 
+from ..actors import actor_of
 from ..answers import RenderAnswer, describe_outlook, reply
 from ..arguments import MontageId, Revision, Second
 from ..context import Ctx, app_of
@@ -56,7 +57,7 @@ def render_segments(
     )
     plan, decisions, cost = look_ahead(app, montage, request)
     range_s, note = widened(plan, request)
-    job = app.studio.enqueue(montage, request, cost)
+    job = app.studio.enqueue(montage, request, cost, actor_of(ctx).name)
     ensure_worker(app.studio)
     outlook = outlook_of(quality, decisions, cost)
     check = min(30.0, max(1.0, round(cost.seconds * 0.8)))
