@@ -31,6 +31,9 @@ def serve(
     ] = None,
     allow_remote: Annotated[bool, typer.Option(help="Allow an address other machines can reach.")] = False,
     name: Annotated[list[str] | None, typer.Option("--name", help="Further host name clients use; repeat.")] = None,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", envvar="DREAMONTAGE_ALLOW_URLS", help="Take https links as sources.")
+    ] = False,
     log: Annotated[str | None, typer.Option("--log", help="Form of the log on stderr: text or json lines.")] = None,
     studio: StudioOption = None,
     media_root: RootsOption = None,
@@ -44,18 +47,24 @@ def serve(
         if not http:
             from .app import build_server
 
-            build_server(opened, roots=media_root or []).run("stdio")
+            build_server(opened, roots=media_root or [], urls=allow_urls).run("stdio")
             return
         import uvicorn
 
         from .auth import TOKEN_FILE, load_token
         from .http import check_host, http_app
+        from .page.invitation import Invitation
 
         check_host(host, allow_remote)
         file = token_file or opened.folder / TOKEN_FILE
-        served = http_app(opened, load_token(file), host=host, names=name or [], roots=media_root or [])
-        shown = f"[{host}]" if ":" in host else host
-        typer.echo(f"Dreamontage listens on http://{shown}:{port}/mcp\nBearer token: in {file}", err=True)
+        page = Invitation(opened)
+        served = http_app(
+            opened, load_token(file), host=host, names=name or [], roots=media_root or [], urls=allow_urls,
+            invitation=page,
+        )  # fmt: skip
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        typer.echo(f"Dreamontage listens on {address}/mcp\nBearer token: in {file}", err=True)
+        typer.echo(f"Page to look at: {page.link(address)} (opens once, within 15 minutes)", err=True)
         uvicorn.run(served, host=host, port=port, log_config=None, access_log=False)
 
 

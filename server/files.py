@@ -47,7 +47,8 @@ class FileLinks:
         """Answer a link: the file or the asked range of it; 403 for a wrong or expired one, which never says which."""
         actor, name, expires = (request.path_params[key] for key in ("actor", "path", "expires"))
         shown = request.scope.get(SCOPE_KEY)
-        signed = hmac.compare_digest(self._sign(actor, name, expires).encode(), request.path_params["signature"].encode())
+        signature = request.path_params["signature"].encode()
+        signed = hmac.compare_digest(self._sign(actor, name, expires).encode(), signature)
         if (
             not signed
             or expires < time.time()
