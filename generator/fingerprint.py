@@ -37,8 +37,8 @@ FORMAT = 2
 class Decision:
     """What a render does with a segment: reuse `take`, or render it with this seed, holding the end of `held_take`.
 
-    `others`: seeds of alternatives, rendered besides; where the next segment continues from this one, their ends are held
-    at its take's, so that any of them can be chosen without touching what follows.
+    `others`: seeds of alternatives, rendered besides. Where the next segment continues from this one, their ends are
+    held at its take's, so that any of them can be chosen without touching what follows.
     """
 
     segment: Segment
@@ -169,11 +169,12 @@ def decide(
 ) -> list[Decision]:  # fmt: skip
     """What to render and what to keep of `base`, an earlier video of this montage; one decision per segment.
 
-    Segments are matched to the base's by recipe; a take that was chosen since (`choices`, oldest first) comes before the
-    base's. A matched one is kept with its seed and settings, unless the request names its time, or what it continues
-    from is not what it met. `after=hold` (invariant 10) lets a segment that is rendered before a kept one hold its own
-    end at the old take, so that the kept one's tail stays; `after=follow` renders on instead. Several takes without a
-    seed keep what is there and render alternatives beside it. Quality previz needs no takes: nothing is decided.
+    Segments are matched to the base's by recipe; a take that was chosen since (`choices`, oldest first) comes before
+    the base's. A matched one is kept with its seed and settings, unless the request names its time, or what it
+    continues from is not what it met. `after=hold` (invariant 10) lets a segment that is rendered before a kept one
+    hold its own end at the old take, so that the kept one's tail stays; `after=follow` renders on instead. Several
+    takes without a seed keep what is there and render alternatives beside it. Quality previz needs no takes: nothing is
+    decided.
     """
     if request.quality == "previz":
         return []
@@ -216,7 +217,7 @@ def decide(
             if before is None and request.after == "hold" and held is not None:
                 decisions[-1] = replace(decisions[-1], held_take=held)
             elif before is None or source.tail is None or ends.get(before.fingerprint) != source.tail:
-                reason = "what it continues from is rendered anew" if before is None else "it continued from another take"
+                reason = "what it continues from is another take now"
         if source is not None and not reason and not lost:
             decision = Decision(
                 segment, "reuse", "unchanged", source.seed, source.recipe, source.settings, source.fingerprint

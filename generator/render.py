@@ -95,7 +95,8 @@ def render(
 ) -> Video:
     """Render a montage: load anchors, decide, render the takes that are missing, deliver.
 
-    Alternatives are delivered as further videos, in folders `take-2` and so on beside the first one's files. `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
+    Alternatives are delivered as further videos, in folders `take-2` and so on beside the first one's files.
+    `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
     job between two steps, with all finished takes kept. Raises DreamontageError subclasses.
     """
     began = time.perf_counter()

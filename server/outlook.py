@@ -45,14 +45,16 @@ def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan
         )
     if request.from_s is not None and request.to_s is not None and request.to_s <= request.from_s:
         raise InvalidInput(f"{request.to_s:g} s is not after from_s {request.from_s:g} s", field="to_s")
-    base = app.studio.latest_video(montage.id, request.quality)
+    base, choices = app.studio.base(montage.id, request.quality)
     decisions = decide(
-        plan, montage, media, card, request, base,
+        plan, montage, media, card, request, base, choices=choices,
         has_take=lambda fingerprint: (app.studio.takes / f"{fingerprint}.json").is_file(),
     )  # fmt: skip
     todo = [d.segment for d in decisions if d.action == "render"]
     steps = request.settings.over(card.defaults).steps or 1
-    return plan, decisions, estimate(plan, card, request.quality, todo, steps)
+    others = [d.segment for d in decisions for _ in d.others]
+    videos = request.takes if others else 1
+    return plan, decisions, estimate(plan, card, request.quality, todo, steps, others, videos)
 
 
 def outlook_of(quality: Quality, decisions: Sequence[Decision], cost: Estimate) -> Outlook:
@@ -61,6 +63,7 @@ def outlook_of(quality: Quality, decisions: Sequence[Decision], cost: Estimate) 
         quality=quality,
         segments_to_render=cost.segments_to_render,
         segments_reused=cost.segments_reused,
+        alternatives=cost.alternatives or None,
         seconds=cost.seconds,
         to_render_s=[
             [round(d.segment.start_s, 3), round(d.segment.end_s, 3)] for d in decisions if d.action == "render"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dreamontage.schemas.montage import Quality
 from dreamontage.schemas.report import Video
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 
 def insert_video(connection: sqlite3.Connection, video: Video, actor: str) -> None:
-    """Add a video's row and event within the caller's transaction."""
-    connection.execute(
-        "INSERT INTO video VALUES (?, ?, ?, ?, ?, ?)",
-        (video.id, video.montage_id, video.revision, video.quality, video.model_dump_json(), time.time()),
-    )
-    made = {"video_id": video.id, "revision": video.revision, "quality": video.quality}
+    """Add a video's row, those of its alternatives and their takes, and one event within the caller's transaction."""
+    for one in (video, *video.alternatives):
+        body = one.model_dump_json()
+        connection.execute(
+            "INSERT INTO video (id, montage_id, revision, quality, body, created_at, alternative_of)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (one.id, one.montage_id, one.revision, one.quality, body, time.time(), one.alternative_of),
+        )
+        takes = [(take.fingerprint, one.id, ordinal) for ordinal, take in enumerate(one.segments)]
+        connection.executemany("INSERT INTO take VALUES (?, ?, ?)", takes)
+    made: dict[str, Any] = {"video_id": video.id, "revision": video.revision, "quality": video.quality}
+    if video.alternatives:
+        made["alternatives"] = [one.id for one in video.alternatives]
     record(connection, "add_video", made, actor=actor, montage_id=video.montage_id)
 
 
@@ -51,19 +58,29 @@ class VideoStore:
         return Video.model_validate_json(row["body"])
 
     def videos(self, montage_id: str | None = None, limit: int = 20) -> list[Video]:
-        """Videos of one montage or of the whole studio, the newest first."""
+        """Videos of one montage or of the whole studio, the newest first; alternatives come with `alternatives_of`."""
         with self.db.read() as connection:
             rows = connection.execute(
-                "SELECT body FROM video WHERE :id IS NULL OR montage_id = :id ORDER BY rowid DESC LIMIT :limit",
+                "SELECT body FROM video WHERE alternative_of IS NULL AND (:id IS NULL OR montage_id = :id)"
+                " ORDER BY rowid DESC LIMIT :limit",
                 {"id": montage_id, "limit": limit},
             ).fetchall()
         return [Video.model_validate_json(row["body"]) for row in rows]
 
+    def alternatives_of(self, video_id: str) -> list[Video]:
+        """The videos that the same job made of other takes, in order."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT body FROM video WHERE alternative_of = ? ORDER BY rowid", (video_id,)
+            ).fetchall()
+        return [Video.model_validate_json(row["body"]) for row in rows]
+
     def latest_video(self, montage_id: str, quality: Quality) -> Video | None:
-        """The newest video of a montage at a quality."""
+        """The newest video of a montage at a quality; alternatives do not count."""
         with self.db.read() as connection:
             row = connection.execute(
-                "SELECT body FROM video WHERE montage_id = ? AND quality = ? ORDER BY rowid DESC LIMIT 1",
+                "SELECT body FROM video WHERE montage_id = ? AND quality = ? AND alternative_of IS NULL"
+                " ORDER BY rowid DESC LIMIT 1",
                 (montage_id, quality),
             ).fetchone()
         return None if row is None else Video.model_validate_json(row["body"])
