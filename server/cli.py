@@ -156,6 +156,14 @@ def data(context: typer.Context) -> None:
     _hand_over(training_data, "dreamontage data", context.args)
 
 
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def studio(context: typer.Context) -> None:
+    """Look at a studio, check it, tidy it: show, check, clean. See `dreamontage studio --help`."""
+    from .studio_cli import app as studio_commands
+
+    _hand_over(studio_commands, "dreamontage studio", context.args)
+
+
 def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
     command(args=arguments, prog_name=name)
 

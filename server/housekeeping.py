@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from dreamontage.schemas.report import Video
 
 from .store import Studio
 from .store.blobs import remove
+from .store.events import record
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ def unpinned_media(studio: Studio) -> list[str]:
             (time.time() - limits.PREVIEW_KEPT_S,),
         )
         return [row["id"] for row in rows]
+
+
+def remove_media(studio: Studio, media_ids: Sequence[str]) -> None:
+    """Remove media that are pinned nowhere, rows and files; one that was pinned meanwhile stays."""
+    with studio.db.write() as connection:
+        still = set(unpinned_media(studio))
+        gone = [studio.media(media_id) for media_id in media_ids if media_id in still]
+        for media in gone:
+            connection.execute("DELETE FROM media WHERE id = ?", (media.id,))
+            record(connection, "remove_media", {"media_id": media.id, "name": media.name}, actor="owner")
+            remove(studio.folder / "blobs" / media.sha256)  # within: who adds the same bytes now notices
 
 
 def size_of(path: Path) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.errors import InvalidInput, StudioFull
+from dreamontage.schemas.errors import Busy, InvalidInput, StudioFull
 from dreamontage.schemas.media import Media
 
 from ..quotas import Quotas, require_space
@@ -85,6 +85,8 @@ class MediaStore:
         fsync_folder(self.folder / "blobs")
         with self.db.write() as connection:
             self._admit(connection, items, actor)
+            if not all((self.folder / "blobs" / media.sha256).exists() for media, _ in items):
+                raise Busy("the same bytes were being removed from the studio", next_call="repeat the call")
             return [_kept(connection, media, actor) for media, _ in items]
 
     def media(self, media_id: str) -> Media:
