@@ -37,6 +37,7 @@ class Anchor(BaseModel):
         (0.5, 0.5), description="Point kept in view by cover, as shares of width and height.", examples=[(0.5, 0.4)]
     )
     label: str = Field("", max_length=limits.MAX_LABEL_CHARS, description="Short name shown in sheets and reports.")
+    by: str = Field("", description="Who pinned it, or last changed more than its time.", examples=["ada"])
 
     @model_validator(mode="after")
     def _trim_is_ordered(self) -> Self:

@@ -104,8 +104,8 @@ class Camera(StrictModel):
         return self
 
 
-class Beat(StrictModel):
-    """An interval of the timeline with a prompt and optionally a typed camera move."""
+class BeatSpec(StrictModel):
+    """An interval of the timeline with a prompt and optionally a typed camera move, as it is asked for."""
 
     id: str = Field("", max_length=64, description="Id of the beat; empty to create one.", examples=["b1"])
     start_s: Seconds = Field(description="Start in seconds.", examples=[0.0])
@@ -130,11 +130,18 @@ class Beat(StrictModel):
         return self
 
 
+class Beat(BeatSpec):
+    """An interval of the timeline as it is stored."""
+
+    by: str = Field("", description="Who wrote it, or last changed more than its times.", examples=["ada"])
+
+
 class Montage(StrictModel):
     """A shared document that agents edit: what the shot passes through, when, and in which words."""
 
     id: str = Field(description="Id of the montage.", examples=["m_3f9k2c7q"])
     revision: int = Field(1, ge=1, description="Rises by one with every edit.", examples=[3])
+    title: str = Field("", max_length=limits.MAX_TITLE_CHARS, description="Short name for lists.")
     brief: str = Field("", max_length=limits.MAX_PROMPT_CHARS, description="What the shot is about, in words.")
     format: Format = Field(default_factory=lambda: Format(), description="Size at standard quality, and frame rate.")
     duration_s: float = Field(
@@ -150,6 +157,7 @@ class Montage(StrictModel):
     )
     anchors: list[Anchor] = Field(default_factory=list, description="Pinned media, ordered by time.")
     beats: list[Beat] = Field(default_factory=list, description="Intervals with words, ordered by start.")
+    archived: bool = Field(False, description="Put away: not listed, and not edited until it is restored.")
 
 
 def describe_validation_error(error: Any) -> str:

@@ -115,7 +115,7 @@ def test_two_agents_that_add_different_anchors_both_succeed(studio: Studio) -> N
     for agent in agents:
         agent.join()
     stored = studio.get_montage(montage.id)
-    assert {anchor.id for anchor in stored.anchors} == {"a1", "a2"}
+    assert [anchor.second for anchor in stored.anchors] == [1.0, 2.0]
     assert stored.revision == 3
     assert {event.actor for event in studio.changes(montage.id, since_revision=1)} == {"a1", "a2"}
 
@@ -138,10 +138,16 @@ def test_a_change_that_raises_leaves_everything_as_it_was(studio: Studio) -> Non
 def test_an_edit_on_an_outdated_revision_is_told_what_changed_since(studio: Studio) -> None:
     montage = new_montage(studio)
     studio.edit_montage(montage.id, "add_anchors", {"id": "a7"}, with_anchor("a7", 1), actor="ada")
-    with pytest.raises(Conflict, match=r"revision 2: add_anchors .*a7.* by ada") as conflict:
-        studio.edit_montage(montage.id, "add_anchors", {}, with_anchor("a8", 2), if_revision=1)
+
+
+    def moved(current: Montage) -> Montage:
+        return current.model_copy(update={"anchors": [a.model_copy(update={"second": 3.0}) for a in current.anchors]})
+
+    with pytest.raises(Conflict, match=r"ada changed a7 in revision 2, .*\"second\": 1") as conflict:
+        studio.edit_montage(montage.id, "update_anchors", {}, moved, if_revision=1)
     assert conflict.value.next_call and montage.id in conflict.value.next_call
-    assert studio.edit_montage(montage.id, "add_anchors", {}, with_anchor("a8", 2), if_revision=2).revision == 3
+    assert studio.edit_montage(montage.id, "add_anchors", {}, with_anchor("a8", 2), if_revision=1).revision == 3
+    assert studio.edit_montage(montage.id, "update_anchors", {}, moved, if_revision=3).revision == 4
 
 
 def test_an_edit_that_changes_nothing_makes_no_revision(studio: Studio) -> None:
