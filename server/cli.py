@@ -164,6 +164,20 @@ def studio(context: typer.Context) -> None:
     _hand_over(studio_commands, "dreamontage studio", context.args)
 
 
+@app.command()
+def drill(
+    kills: Annotated[int, typer.Option("--kills", min=0, help="How many workers and servers to kill.")] = 100,
+    stops: Annotated[int, typer.Option("--stops", min=0, help="How many workers to stop and continue.")] = 10,
+    agents: Annotated[int, typer.Option("--agents", min=1, max=20, help="Agents, each with a server.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choices that are left to chance.")] = 0,
+    keep: Annotated[Path | None, typer.Option("--keep", help="New folder for the drill's studio.")] = None,
+) -> None:
+    """Kill and stall real workers and servers under load, on a studio of its own, and count what was lost."""
+    from .drill import run
+
+    raise typer.Exit(run(kills, stops, agents, seed, keep))
+
+
 def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
     command(args=arguments, prog_name=name)
 

@@ -330,7 +330,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def main() -> None:
+def main(make: Callable[..., Worker] = Worker) -> None:
     """Run a worker on a studio: python -m dreamontage.server.worker --studio DIR."""
     parser = argparse.ArgumentParser(prog="dreamontage-worker", description="Renders what is queued in a studio.")
     parser.add_argument("--studio", type=Path, help="the studio's folder; default: the user's studio")
@@ -341,7 +341,7 @@ def main() -> None:
     if arguments.lock is not None:
         os.set_inheritable(arguments.lock, False)
     with Studio(arguments.studio) as studio:
-        if not run_exclusively(Worker(studio, device=arguments.device), arguments.lock):
+        if not run_exclusively(make(studio, device=arguments.device), arguments.lock):
             log.info("another worker is at work on %s", arguments.device)
 
 
