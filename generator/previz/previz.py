@@ -18,7 +18,7 @@ from dreamontage.generator.previz.sky import sky
 from dreamontage.generator.previz.twist import Twist
 from dreamontage.schemas.montage import Camera
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same inputs would no longer give the same frames."""
 KEPT_GAPS, KEPT_COURSES = 4, 6
 
