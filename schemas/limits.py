@@ -44,6 +44,9 @@ URL_TIMEOUT_S: Final = 120.0
 # Answers
 MAX_PICTURE_BYTES: Final = 300 * 2**10
 MAX_WAIT_S: Final = 45.0
+MAX_KEY_CHARS: Final = 80
+ANSWER_TTL_S: Final = 7 * 24 * 3600.0
+"""How long the answer to a call with an idempotency key is kept."""
 MAX_HTTP_BODY_BYTES: Final = 8 * 2**20
 FILE_URL_TTL_S: Final = 3_600
 

@@ -1,17 +1,15 @@
 """The confined child process in which foreign bytes are decoded, and the one way to ask it.
 
-The child has no network where the kernel lets it give that up, bounded memory, processor time and output, and gets
-open descriptors of stored files only. A decoder that crashes or hangs ends the child, never the server.
+The child gets open descriptors of stored files, bounded memory, time and output, and gives up the network and all other
+files where the kernel lets it. A decoder that crashes or hangs ends the child, never the server.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import ctypes
 import json
 import os
-import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +19,10 @@ from typing import Any, Final, NamedTuple
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import DreamontageError, MediaRejected
+from dreamontage.server.media.confinement import allow_time, confine
 
 _KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "LANG", "TMPDIR")
 """Environment variables that the child gets; no token or key is among them."""
-_NEW_USER_AND_NETWORK: Final = 0x10000000 | 0x40000000
 
 
 class Outcome(NamedTuple):
@@ -90,10 +88,11 @@ def _beyond_limits() -> dict[str, str]:
 def main() -> None:
     """Entry point of the child: one request on standard input, one JSON line per reply on standard output."""
     request = json.loads(sys.stdin.buffer.read())
-    _confine(request["room"])
-    run = _tasks()[request["task"]]
+    run, arguments = _tasks()[request["task"]], request["arguments"]
+    named = [arguments["video"]] if "video" in arguments else [tile["path"] for tile in arguments.get("tiles", [])]
+    confine(request["room"], named + arguments.get("paths", []))
     try:
-        for reply in run(request["arguments"], request["files"], request["output"]):
+        for reply in run(arguments, request["files"], request["output"]):
             print(json.dumps({"reply": reply}), flush=True)
     except DreamontageError as error:
         fault = {"problem": error.problem, "allowed": error.allowed, "next_call": error.next_call}
@@ -109,26 +108,6 @@ def main() -> None:
         print(json.dumps({"fault": fault}), flush=True)
 
 
-def _confine(room: int) -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, limits.PROBE_MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, room),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):  # a system that knows no such limit, or has a lower one
-            resource.setrlimit(limit, (value, value))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).unshare(_NEW_USER_AND_NETWORK)
-
-
-def _allow_time() -> None:
-    """Grant the next item its share of processor time."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime + limits.PROBE_TIMEOUT_S) + 1
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
-
-
 Task = Callable[[dict[str, Any], list[int], Any], Iterator[dict[str, Any]]]
 
 
@@ -136,14 +115,17 @@ def _tasks() -> dict[str, Task]:
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    return {"probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails, "pictures": _pictures}
+    return {
+        "probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails, "pictures": _pictures,
+        "escape": _escape, "rows": _rows,
+    }  # fmt: skip
 
 
 def _probe(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
     from dreamontage.server.media.probe import probe
 
     for descriptor in files:
-        _allow_time()
+        allow_time()
         with open(descriptor, "rb") as file:
             yield asdict(probe(file))
 
@@ -151,7 +133,7 @@ def _probe(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator
 def _frame(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
     from dreamontage.server.media.excerpt import write_frame
 
-    _allow_time()
+    allow_time()
     with open(output, "wb", closefd=False) as file:
         write_frame(Path(arguments["video"]), tuple(arguments["size"]), arguments["fps"], arguments["index"], file)
     yield {}
@@ -160,18 +142,27 @@ def _frame(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator
 def _piece(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
     from dreamontage.server.media.excerpt import write_piece
 
-    _allow_time()
+    allow_time()
     with open(output, "wb", closefd=False) as file:
         write_piece(Path(arguments["video"]), arguments["fps"], arguments["first"], arguments["stop"], file)
+    yield {}
+
+
+def _rows(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    from dreamontage.generator.rows import Row, draw_rows
+
+    rows = [Row.of(row) for row in arguments["rows"]]
+    with open(output, "wb", closefd=False) as file:
+        file.write(draw_rows(rows, arguments["aspect"], before_each=allow_time))
     yield {}
 
 
 def _thumbnails(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
     from dreamontage.server.media.drawing import draw
 
-    _allow_time()
+    allow_time()
     with open(output, "wb", closefd=False) as file:
-        file.write(draw(arguments["tiles"], _allow_time))
+        file.write(draw(arguments["tiles"], allow_time))
     yield {}
 
 
@@ -179,8 +170,27 @@ def _pictures(arguments: dict[str, Any], files: list[int], output: Any) -> Itera
     from dreamontage.server.media.drawing import small
 
     for tile in arguments["tiles"]:
-        _allow_time()
+        allow_time()
         yield {"jpeg": base64.b64encode(small(tile)).decode()}
+
+
+def _escape(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    """Which ways out are open, by trying them: whether this system closes them differs."""
+    yield {
+        "files": _works(lambda: open(arguments["read"], "rb").close()),
+        "writing": _works(lambda: open(arguments["write"], "wb").close()),
+        "programs": _works(lambda: subprocess.run([sys.executable, "-c", ""], check=True)),
+        "network": _works(lambda: socket.create_connection(arguments["connect"], 1).close())
+        or _works(lambda: socket.socket(type=socket.SOCK_DGRAM).connect(("192.0.2.1", 9))),
+    }
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
