@@ -26,6 +26,8 @@ def served(app: Any, **settings: Any) -> Iterator[str]:
     thread = threading.Thread(target=lambda: anyio.run(server.serve))
     thread.start()
     assert ready.wait(20)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
