@@ -14,7 +14,7 @@ from dreamontage.schemas.report import Video
 from .store import Studio
 
 Severity = Literal["problem", "note"]
-Tick = Callable[[], None]
+Tick = Callable[[], object]
 
 _REFERENCES = {
     "montages whose newest revision is missing": "SELECT montage.id FROM montage LEFT JOIN revision"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def check(studio: StudioOption = None) -> None:
     console = Console()
     with Studio(studio) as opened:
         ticks = iter(track(range(size_of_check(opened)), "checking", console=Console(stderr=True), transient=True))
-        found = list(faults(opened, lambda: next(ticks, None)))
+        found = list(faults(opened, partial(next, ticks, None)))
     for fault in found:
         console.print(f"{fault.severity}: {fault.what}", highlight=False, markup=False)
     problems = sum(fault.severity == "problem" for fault in found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FINAL: tuple[JobState, ...] = ("done", "failed", "cancelled")
 _POLL_S = 0.25
+Then = Callable[["sqlite3.Connection", Job], None]
 _ABANDONED = """state = 'running' AND worker_id IN (
     SELECT id FROM worker WHERE id <> :me AND (gone OR device = :device OR heartbeat_at < :stale))"""
 _PLAIN = ("id", "montage_id", "revision", "actor", "state", "attempt", "error", "video_id")
@@ -54,41 +55,51 @@ class JobStore:
     quotas: Quotas
     stale_after_s: float = limits.STALE_HEARTBEAT_S
 
-    def enqueue(self, montage: Montage, request: RenderRequest, estimate: Estimate | None, actor: str = "owner") -> Job:
+    def enqueue(
+        self, montage: Montage, request: RenderRequest, estimate: Estimate | None, actor: str = "owner",
+        then: Then | None = None,
+    ) -> Job:  # fmt: skip
         """Queue a render of this revision. An actor's same request, while it waits or runs, is answered with the same
-        job; another actor's is a job of its own, which finds the takes of the first.
+        job; another actor's is a job of its own, which finds the takes of the first. `then` runs inside the write
+        transaction when all is written.
 
         Raises QuotaExceeded, or StudioFull if the disk cannot hold what the estimate says.
         """
-        now = time.time()
         with self.db.write() as connection:
             same = connection.execute(
                 "SELECT * FROM job WHERE montage_id = ? AND revision = ? AND request = ? AND out_dir = ? AND actor = ?"
                 " AND state IN ('queued', 'running') AND NOT cancel_requested",
                 (montage.id, montage.revision, request.model_dump_json(), str(self.out), actor),
             ).fetchone()
-            if same is not None:
-                return _job(same)
-            size = estimate.bytes if estimate else 0
-            self.quotas.admit(connection, actor, self.folder, jobs=1, disk_bytes=size)
-            row = connection.execute(
-                "INSERT INTO job (id, montage_id, revision, request, estimate, out_dir, progress, actor, bytes,"
-                " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                (
-                    new_id("j"),
-                    montage.id,
-                    montage.revision,
-                    request.model_dump_json(),
-                    estimate.model_dump_json() if estimate else None,
-                    str(self.out),
-                    Progress().model_dump_json(),
-                    actor,
-                    size,
-                    now,
-                    now,
-                ),
-            ).fetchone()
-            return _recorded(connection, "job.queued", row, actor)
+            job = self._queued(connection, montage, request, estimate, actor) if same is None else _job(same)
+            if then is not None:
+                then(connection, job)
+        return job
+
+    def _queued(
+        self, connection: sqlite3.Connection, montage: Montage, request: RenderRequest, estimate: Estimate | None,
+        actor: str,
+    ) -> Job:  # fmt: skip
+        now, size = time.time(), estimate.bytes if estimate else 0
+        self.quotas.admit(connection, actor, self.folder, jobs=1, disk_bytes=size)
+        row = connection.execute(
+            "INSERT INTO job (id, montage_id, revision, request, estimate, out_dir, progress, actor, bytes,"
+            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+            (
+                new_id("j"),
+                montage.id,
+                montage.revision,
+                request.model_dump_json(),
+                estimate.model_dump_json() if estimate else None,
+                str(self.out),
+                Progress().model_dump_json(),
+                actor,
+                size,
+                now,
+                now,
+            ),
+        ).fetchone()
+        return _recorded(connection, "job.queued", row, actor)
 
     def job(self, job_id: str) -> Job:
         """A job by id. Raises NotFound."""
