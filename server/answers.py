@@ -15,6 +15,8 @@ from dreamontage.schemas.montage import Beat, Montage, Quality
 from dreamontage.schemas.plan import Plan
 from dreamontage.schemas.report import Report, Video
 
+from .changes import quoted
+
 
 class Answer(BaseModel):
     """Structured content of an answer."""
@@ -63,6 +65,7 @@ class AnchorLine(Answer):
     requested_s: float
     snapped_s: float
     end_s: float | None = Field(None, description="Last frame of a clip.")
+    by: str | None = Field(None, description="Who wrote the label.")
 
 
 class Outlook(Answer):
@@ -103,14 +106,14 @@ class EditAnswer(Answer):
     next: list[str]
 
 
-_STORED = "id, revision, brief, format, duration_s, model, seed, anchors, beats."
-
-
 class MontageAnswer(Answer):
     montage: Annotated[
         Montage,
         WithJsonSchema(
-            {"type": "object", "description": "id, revision, brief, format, duration_s, model, seed, anchors, beats."}
+            {
+                "type": "object",
+                "description": "id, revision, title, brief, format, duration_s, model, seed, anchors, beats, archived.",
+            }
         ),
     ]
     videos: list[str] = Field(description="Newest first.")
@@ -120,7 +123,9 @@ class MontageAnswer(Answer):
 class MontageLine(Answer):
     montage_id: str
     revision: int
+    title: str | None = None
     brief: str
+    by: str = Field(description="Who wrote the brief.")
     duration_s: float
     anchors: int
     latest_video: str | None = None
@@ -181,7 +186,7 @@ class AlternativeLine(Answer):
 
     video_id: str
     verdict: str
-    takes: list[TakeLine]
+    takes: list[TakeLine] = Field(description="The first 20; view_video names those of a stretch.")
 
 
 class JobAnswer(Answer):
@@ -247,9 +252,10 @@ def failure(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def anchor_lines(plan: Plan) -> list[AnchorLine]:
+def anchor_lines(plan: Plan, montage: Montage) -> list[AnchorLine]:
     """Every anchor with the time asked for and the time it lands on."""
     fps = plan.format.fps
+    authors = {anchor.id: anchor.by for anchor in montage.anchors if anchor.label}
     return [
         AnchorLine(
             id=a.anchor_id,
@@ -257,18 +263,19 @@ def anchor_lines(plan: Plan) -> list[AnchorLine]:
             requested_s=a.requested_s,
             snapped_s=round(a.snapped_s, 3),
             end_s=round((a.frame + a.frames - 1) / fps, 3) if a.kind == "clip" else None,
+            by=authors.get(a.anchor_id) or None,
         )
         for a in plan.anchors
     ]
 
 
 def describe_anchors(lines: list[AnchorLine]) -> str:
-    """`a1 lake.jpg 0 s; a2 walk.mp4 3–5.5 s (asked 2.9)`."""
+    """`a1 "lake.jpg" at 0 s; a2 "walk" by ada at 3–5.5 s (asked 2.9)`."""
     texts = []
     for line in lines:
         at = f"{line.snapped_s:g}" + (f"–{line.end_s:g}" if line.end_s is not None else "")
         asked = f" (asked {line.requested_s:g})" if abs(line.requested_s - line.snapped_s) > 5e-4 else ""
-        texts.append(f"{line.id} {line.label} at {at} s{asked}")
+        texts.append(f"{line.id} {quoted(line.label, line.by or '')} at {at} s{asked}")
     shown = "; ".join(texts[:12])
     return shown + (f"; and {len(texts) - 12} more" if len(texts) > 12 else "")
 
@@ -287,9 +294,10 @@ def describe_outlook(outlook: Outlook) -> str:
 
 
 def describe_beat(beat: Beat) -> str:
-    """`b1 0–4 s: slow pan left (pan left)`."""
+    """`b1 0–4 s: "slow pan left" by ada (pan left)`."""
+    words = quoted(beat.prompt, beat.by) if beat.prompt else "–"
     camera = f" ({beat.camera.move} {beat.camera.direction or ''})".replace(" )", ")") if beat.camera else ""
-    return f"{beat.id} {beat.start_s:g}–{beat.end_s:g} s: {beat.prompt or '–'}{camera}"
+    return f"{beat.id} {beat.start_s:g}–{beat.end_s:g} s: {words}{camera}"
 
 
 def verdict(report: Report) -> str:
@@ -303,6 +311,14 @@ def verdict(report: Report) -> str:
     ]
     problems = [f"{n.at_s:.2f} s: {n.what.rstrip('.')}" for n in report.notes if n.severity == "problem"]
     return "; ".join(parts) + ("." if not problems else f". Look at {problems[0]}.")
+
+
+def take_lines(video: Video) -> list[TakeLine]:
+    """The takes of a video with the seconds they show."""
+    return [
+        TakeLine(take_id=take.take_id, start_s=round(part.start_s, 3), end_s=round(part.end_s, 3))
+        for take, part in zip(video.segments, video.report.segments, strict=True)
+    ]
 
 
 def reused(video: Video) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from dreamontage.schemas.errors import DreamontageError
 from . import uploads
 from .actors import actor_of
 from .answers import failure
-from .context import App
+from .calls import KEY, once
+from .context import App, app_of
 from .faults import describe
 from .files import ROUTE, FileLinks
 from .logs import each_call
@@ -60,19 +62,21 @@ class DreamontageServer(MCPServer[App]):
         tool = next((tool for tool in TOOLS if tool.name == name), None)
         if tool is None:
             return failure(f"There is no tool {name[:64]!r}. Known: {', '.join(tool.name for tool in TOOLS)}.")
-        if context is not None:
-            try:
-                actor_of(context).require(tool.scope, name)
-            except DreamontageError as error:
-                return failure(_lesson(name, error))
         known = tool.parameters.get("properties", {})
         if unknown := [key for key in arguments if key not in known]:
             return failure(
                 f"{unknown[0][:64]}: {name} has no such argument. "
                 f"Allowed: {', '.join(known) or 'none, it takes nothing'}."
             )
+        assert context is not None
+        own = {key: value for key, value in arguments.items() if key != KEY}
         try:
-            return await super().call_tool(name, arguments, context)
+            actor = actor_of(context)
+            actor.require(tool.scope, name)
+            run = partial(super().call_tool, name, own, context)
+            return await once(app_of(context).studio, actor.name, name, arguments, run)
+        except DreamontageError as error:
+            return failure(_lesson(name, error))
         except ToolError as error:
             return failure(_lesson(name, error.__cause__))
 

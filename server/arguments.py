@@ -16,7 +16,7 @@ from dreamontage.schemas.media import (
     VideoFrameSource,
     VideoPieceSource,
 )
-from dreamontage.schemas.montage import Beat
+from dreamontage.schemas.montage import BeatSpec
 
 Second = Annotated[float, Field(ge=0, le=limits.MAX_DURATION_S, allow_inf_nan=False)]
 Gap = Annotated[float, Field(gt=0, le=limits.MAX_DURATION_S, allow_inf_nan=False)]
@@ -162,7 +162,7 @@ class WhatIf(BaseModel):
         Field(default_factory=list, max_length=limits.MAX_ANCHORS)
     )
     remove: list[str] = Field(default_factory=list, max_length=limits.MAX_ANCHORS)
-    beats: list[Beat] = Field(default_factory=list, max_length=limits.MAX_BEATS)
+    beats: list[BeatSpec] = Field(default_factory=list, max_length=limits.MAX_BEATS)
     ripple: bool = False
     duration_s: Duration | None = None
 

@@ -1,4 +1,4 @@
-"""What others did, in words. What somebody wrote is always in quotes and has a name beside it: data, not instructions."""
+"""What others did, in words. What somebody wrote is always in quotes, with a name beside it: data, no instructions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import InvalidInput, NotFound
 from dreamontage.schemas.media import Media
-from dreamontage.schemas.montage import Beat, Format, Montage
+from dreamontage.schemas.montage import Beat, BeatSpec, Format, Montage
 
 from .arguments import AnchorChange, AnchorSpec
 
@@ -86,7 +86,7 @@ def place(
 def create(
     montage_id: str,
     new: Sequence[NewAnchor],
-    beats: Sequence[Beat],
+    beats: Sequence[BeatSpec],
     *,
     brief: str,
     duration_s: float | None,
@@ -242,19 +242,19 @@ def remove_anchors(montage: Montage, ids: Sequence[str], library: Library, *, ri
     return montage
 
 
-def edit_beats(montage: Montage, upsert: Sequence[Beat], remove: Sequence[str]) -> Montage:
+def edit_beats(montage: Montage, upsert: Sequence[BeatSpec], remove: Sequence[str]) -> Montage:
     """Beats replaced by id, added where the id is empty, removed. Raises NotFound and InvalidInput."""
     beats = {beat.id: beat for beat in montage.beats}
     number = max((int(i[1:]) for i in beats if i[1:].isdigit()), default=0)
     for beat_id in remove:
         _named(beats, beat_id, "beat")
         del beats[beat_id]
-    for beat in upsert:
-        if beat.id:
-            _named(beats, beat.id, "beat")
+    for asked in upsert:
+        if asked.id:
+            _named(beats, asked.id, "beat")
         else:
             number += 1
-            beat = beat.model_copy(update={"id": f"b{number}"})
+        beat = Beat.model_validate(asked.model_dump() | {"id": asked.id or f"b{number}"})
         if beat.start_s >= montage.duration_s:
             raise InvalidInput(
                 f"beat at {beat.start_s:g} s starts beyond the end at {montage.duration_s:g} s",

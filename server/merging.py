@@ -64,10 +64,10 @@ def applied(parts: Entities, patch: Patch) -> dict[str, Any]:
 def replay(montage_id: str, patches: Iterable[tuple[int, Patch]]) -> Montage:
     """The montage that its (revision, patch) pairs lead to, from nothing, oldest first."""
     parts: dict[str, Any] = {}
-    revision = 0
+    newest = 0
     for revision, patch in patches:
-        parts = applied(parts, patch)
-    return assembled(montage_id, revision, parts)
+        parts, newest = applied(parts, patch), revision
+    return assembled(montage_id, newest, parts)
 
 
 def reverted(parts: Entities, patches: Iterable[Patch]) -> tuple[dict[str, Any], list[str]]:

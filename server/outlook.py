@@ -10,6 +10,7 @@ from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.montage import Montage, Quality
 from dreamontage.schemas.plan import Estimate, Plan
+from dreamontage.schemas.report import VideoSegment
 
 from .answers import Outlook, PlanAnswer, anchor_lines
 from .context import App, card_of
@@ -28,8 +29,10 @@ def require_anchors(montage: Montage) -> None:
         )
 
 
-def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan, list[Decision], Estimate]:
-    """The plan of a montage, what a render would do with each segment, and its cost.
+def look_ahead(
+    app: App, montage: Montage, request: RenderRequest, chosen: Sequence[VideoSegment] = ()
+) -> tuple[Plan, list[Decision], Estimate]:
+    """The plan of a montage, what a render would do with each segment, and its cost; as if these takes were chosen.
 
     Raises whatever is wrong with the montage or the request: SlotTaken, InvalidInput, NotFound.
     """
@@ -37,6 +40,8 @@ def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan
 
     card = card_of(montage)
     card.check(request.settings.model_dump(exclude_none=True))
+    if request.takes > 1 and request.quality == "previz":
+        raise InvalidInput("a previz has no takes", field="takes", allowed="1, or quality='draft' or 'standard'")
     media = app.media_of(montage)
     plan = plan_montage(montage, media, card, request.quality)
     if request.from_s is not None and request.from_s >= plan.duration_s:
@@ -47,7 +52,7 @@ def look_ahead(app: App, montage: Montage, request: RenderRequest) -> tuple[Plan
         raise InvalidInput(f"{request.to_s:g} s is not after from_s {request.from_s:g} s", field="to_s")
     base, choices = app.studio.base(montage.id, request.quality)
     decisions = decide(
-        plan, montage, media, card, request, base, choices=choices,
+        plan, montage, media, card, request, base, choices=[*(choice.segment for choice in choices), *chosen],
         has_take=lambda fingerprint: (app.studio.takes / f"{fingerprint}.json").is_file(),
     )  # fmt: skip
     todo = [d.segment for d in decisions if d.action == "render"]
@@ -92,7 +97,7 @@ def plan_answer(
         fps=plan.format.fps,
         requested_duration_s=montage.duration_s,
         duration_s=round(plan.duration_s, 3),
-        anchors=anchor_lines(plan),
+        anchors=anchor_lines(plan, montage),
         seams_s=[round(seam.at_s, 3) for seam in plan.seams],
         outlook=outlook_of(quality, decisions, cost),
         warnings=[*notes, *plan.warnings],

@@ -14,6 +14,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from .actors import Scope
+from .calls import KEY
 
 _BOUNDS = {
     "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum", "maxLength", "minLength", "maxItems", "minItems",
@@ -21,7 +22,7 @@ _BOUNDS = {
 _NOISE_IN = {"title", "examples", "additionalProperties", *_BOUNDS}
 """Left out of input schemas: an argument beyond its bounds is refused with a sentence that names them."""
 _NOISE_OUT = {*_NOISE_IN, "default", "required", "enum"}
-_SILENT = {"Beat", "RenderSettings", "WhatIf"}
+_SILENT = {"BeatSpec", "RenderSettings", "WhatIf"}
 _SELF_EXPLAINING = {
     "start_s", "end_s", "move", "ease", "camera", "steps", "guidance", "negative_prompt", "prompt", "loras",
     "if_revision",
@@ -68,6 +69,8 @@ def tool(
         parameters = _terse(compact(made.parameters, _NOISE_IN), _SILENT)
         for name in known:
             parameters["$defs"][name].pop("properties")
+        if not read_only:
+            parameters["properties"][KEY] = {"type": "string"}
         made.parameters = inlined(parameters) | {"additionalProperties": False}
         output = made.fn_metadata.output_schema
         assert output is not None

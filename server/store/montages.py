@@ -120,7 +120,8 @@ class MontageStore:
             try:
                 after = merging.entities_of(_checked(change(current)))
                 if not as_is:
-                    after = merging.stamped(before, merging.renumbered(before, after, _used(connection, montage_id)), actor)
+                    after = merging.renumbered(before, after, _used(connection, montage_id))
+                    after = merging.stamped(before, after, actor)
                 edited = merging.assembled(montage_id, current.revision + 1, after)
             except ValidationError as error:
                 raise InvalidInput(describe_validation_error(error)) from error
@@ -145,6 +146,17 @@ class MontageStore:
                 then(connection, edited)
         return edited
 
+    def author(self, montage_id: str, setting: str) -> str:
+        """Who last set a setting of a montage, such as its brief."""
+        with self.db.read() as connection:
+            row = connection.execute(
+                "SELECT actor FROM event WHERE montage_id = ? AND revision IS NOT NULL"
+                " AND op NOT IN ('add_anchors', 'update_anchors', 'remove_anchors', 'edit_beats')"
+                " AND patch -> ? IS NOT NULL ORDER BY seq DESC LIMIT 1",
+                (montage_id, setting),
+            ).fetchone()
+        return str(row["actor"]) if row is not None else ""
+
     def replay(self, montage_id: str) -> Montage:
         """The montage as its event log alone tells it: the same, byte for byte, as what is stored."""
         with self.db.read() as connection:
@@ -166,9 +178,9 @@ class MontageStore:
         """
         with self.db.read() as connection:
             row = connection.execute(
-                "SELECT args FROM event WHERE op IN ('fork', 'merge_montage') AND"
-                " (montage_id = :one AND args ->> 'source' = :other OR montage_id = :other AND args ->> 'source' = :one)"
-                " AND args ->> 'source_revision' IS NOT NULL ORDER BY seq DESC LIMIT 1",
+                "SELECT args FROM event WHERE args ->> 'source_revision' IS NOT NULL"
+                " AND (montage_id, args ->> 'source') IN (VALUES (:one, :other), (:other, :one))"
+                " ORDER BY seq DESC LIMIT 1",
                 {"one": one, "other": other},
             ).fetchone()
         if row is None:

@@ -12,6 +12,7 @@ import platformdirs
 from dreamontage.schemas.errors import InvalidInput
 
 from ..quotas import Quotas
+from .answers import AnswerStore
 from .blobs import MediaStore
 from .choices import ChoiceStore
 from .db import Database
@@ -26,7 +27,7 @@ from .workers import WorkerStore
 
 class Studio(
     MontageStore, EventStore, MediaStore, JobStore, ChoiceStore, WorkerStore, TokenStore, TaskStore, UploadStore
-):
+, AnswerStore):
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied

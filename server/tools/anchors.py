@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from mcp.types import CallToolResult
@@ -12,9 +13,11 @@ from dreamontage.schemas import limits
 from dreamontage.schemas.montage import Montage
 
 from .. import edits
+from ..actors import actor_of
 from ..answers import EditAnswer, reply
 from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
-from ..context import App, Ctx, app_of, card_of
+from ..calls import carry_out
+from ..context import Ctx, app_of, card_of
 from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
 from .planning import describe_plan, next_calls, sound_notes
@@ -43,7 +46,8 @@ def add_anchors(
 
     added: dict[str, Any] = {"media": [m.id for m in media], "ripple": ripple}
     added |= {} if duration_s is None else {"duration_s": duration_s}
-    return edited(app, montage_id, "add_anchors", added, change, if_revision, sound_notes(media))
+    touches = touched([spec.after for spec in anchors], duration_s)
+    return edited(ctx, montage_id, "add_anchors", added, change, if_revision, touches, sound_notes(media))
 
 
 @tool("Change anchors", destructive=True, idempotent=True, known=["SourceForm"])
@@ -66,7 +70,8 @@ def update_anchors(
 
     told = [c.model_dump(exclude_none=True, exclude={"source"}) | ({"media": m.id} if m else {}) for c, m in changes]
     changed = {"anchors": told, "ripple": ripple} | ({} if duration_s is None else {"duration_s": duration_s})
-    return edited(app, montage_id, "update_anchors", changed, change, if_revision)
+    touches = touched([name for c in anchors for name in (c.id, c.after)], duration_s)
+    return edited(ctx, montage_id, "update_anchors", changed, change, if_revision, touches)
 
 
 @tool("Unpin anchors", destructive=True)
@@ -83,38 +88,60 @@ def remove_anchors(
     def change(montage: Montage) -> Montage:
         return edits.remove_anchors(montage, ids, app.media_of(montage), ripple=ripple)
 
-    return edited(app, montage_id, "remove_anchors", {"ids": ids, "ripple": ripple}, change, if_revision)
+    return edited(
+        ctx, montage_id, "remove_anchors", {"ids": ids, "ripple": ripple}, change, if_revision, touched(ids)
+    )
+
+
+def touched(anchors: Iterable[str | None], duration_s: float | None = None) -> list[str]:
+    """The entities that an edit of these anchors, and of the duration where it is given, is about."""
+    names = [f"anchor:{name}" for name in anchors if name is not None]
+    return [*names, "duration_s"] if duration_s is not None else names
 
 
 def edited(
-    app: App,
+    ctx: Ctx,
     montage_id: str,
     op: str,
     args: Mapping[str, Any],
     change: edits.Change,
     if_revision: int | None,
+    touches: Collection[str],
     notes: list[str] | None = None,
+    *,
+    as_is: bool = False,
 ) -> CallToolResult:
-    """Store a change that the planner accepts, and answer with the new plan; otherwise raise and change nothing."""
+    """Store a change that the planner accepts, and answer with the new plan; otherwise raise and change nothing.
+
+    `touches`: the entities that must not have changed since `if_revision`. `as_is`: see Studio.edit_montage.
+    """
     from dreamontage.generator.planner import plan_montage
+
+    app = app_of(ctx)
 
     def checked(montage: Montage) -> Montage:
         after = change(montage)
         plan_montage(after, app.media_of(after), card_of(after))
         return after
 
-    montage = app.studio.edit_montage(montage_id, op, args, checked, if_revision=if_revision)
-    plan = plan_answer(
-        app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=next_calls(app, montage)
+    def answer(montage: Montage) -> CallToolResult:
+        plan = plan_answer(
+            app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=next_calls(app, montage)
+        )
+        told = EditAnswer(
+            montage_id=plan.montage_id,
+            revision=plan.revision,
+            duration_s=plan.duration_s,
+            anchors=plan.anchors,
+            beat_ids=[beat.id for beat in montage.beats],
+            outlook=plan.outlook,
+            warnings=plan.warnings,
+            next=plan.next,
+        )
+        return reply(describe_plan(plan), told)
+
+    actor = actor_of(ctx).name
+    write = partial(
+        app.studio.edit_montage, montage_id, op, args, checked, actor, if_revision, touches=touches, as_is=as_is
     )
-    answer = EditAnswer(
-        montage_id=plan.montage_id,
-        revision=plan.revision,
-        duration_s=plan.duration_s,
-        anchors=plan.anchors,
-        beat_ids=[beat.id for beat in montage.beats],
-        outlook=plan.outlook,
-        warnings=plan.warnings,
-        next=plan.next,
-    )
-    return reply(describe_plan(plan), answer)
+    return carry_out(lambda then: write(then=then), answer)

@@ -9,12 +9,12 @@ from pydantic import Field
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
-from dreamontage.schemas.montage import Beat, Montage
+from dreamontage.schemas.montage import BeatSpec, Montage
 
 from .. import edits
 from ..answers import EditAnswer
 from ..arguments import MontageId, Revision
-from ..context import Ctx, app_of
+from ..context import Ctx
 from ..toolkit import tool
 from .anchors import edited
 
@@ -23,7 +23,7 @@ from .anchors import edited
 def edit_beats(
     ctx: Ctx,
     montage_id: MontageId,
-    upsert: Annotated[list[Beat], Field(max_length=limits.MAX_BEATS)] = [],  # noqa: B006
+    upsert: Annotated[list[BeatSpec], Field(max_length=limits.MAX_BEATS)] = [],  # noqa: B006
     remove: Annotated[list[str], Field(max_length=limits.MAX_BEATS)] = [],  # noqa: B006
     if_revision: Revision | None = None,
 ) -> Annotated[CallToolResult, EditAnswer]:
@@ -31,10 +31,10 @@ def edit_beats(
     upsert=[{"start_s": 0, "end_s": 4, "prompt": "slow pan left", "camera": {"move": "pan", "direction": "left"}}]."""
     if not upsert and not remove:
         raise InvalidInput("nothing to do", field="upsert", allowed="beats in upsert, ids in remove, or both")
-    app = app_of(ctx)
 
     def change(montage: Montage) -> Montage:
         return edits.edit_beats(montage, upsert, remove)
 
     changed = {"upsert": [b.model_dump(exclude_none=True) for b in upsert], "remove": remove}
-    return edited(app, montage_id, "edit_beats", changed, change, if_revision)
+    touches = [f"beat:{name}" for name in (*(b.id for b in upsert if b.id), *remove)]
+    return edited(ctx, montage_id, "edit_beats", changed, change, if_revision, touches)

@@ -48,9 +48,10 @@ async def preview_montage(ctx: Ctx, montage_id: MontageId) -> Annotated[CallTool
         next=[f"render_segments(montage_id={montage_id!r})"],
     )
     assert answer.animatic is not None
+    anchors = describe_anchors(anchor_lines(plan, montage))
     text = (
         f"Previz of {montage.id} revision {montage.revision}, {report.duration_s:.2f} s. "
-        f"Anchors: {describe_anchors(anchor_lines(plan))}. Animatic: {answer.animatic.url or answer.animatic.path}. "
+        f"Anchors: {anchors}. Animatic: {answer.animatic.url or answer.animatic.path}. "
         f"{' '.join(answer.notes)} Next: {answer.next[0]}, or move what is not right with update_anchors or edit_beats."
     )
     return reply(" ".join(text.split()), answer, (out / "sheet.jpg").read_bytes())
