@@ -27,7 +27,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard, RenderSettings
 from dreamontage.schemas.montage import Guide, Montage
 from dreamontage.schemas.plan import Plan, Segment
-from dreamontage.schemas.report import TakeChoice, Video, VideoSegment
+from dreamontage.schemas.report import Video, VideoSegment
 
 FORMAT = 2
 """Raised whenever the same recipe would no longer give the same take."""
@@ -164,7 +164,7 @@ def widened_range(plan: Plan, request: RenderRequest) -> tuple[float, float] | N
 
 def decide(
     plan: Plan, montage: Montage, media: Mapping[str, Media], card: ModelCard, request: RenderRequest,
-    base: Video | None, *, choices: Sequence[TakeChoice] = (), weights: str | None = None,
+    base: Video | None, *, choices: Sequence[VideoSegment] = (), weights: str | None = None,
     has_take: Callable[[str], bool] = lambda _: True,
 ) -> list[Decision]:  # fmt: skip
     """What to render and what to keep of `base`, an earlier video of this montage; one decision per segment.
@@ -199,11 +199,11 @@ def decide(
         agree.append([(s.settings, s.recipe) in options for s in old])
     kept = {index: old[number] for index, number in _align(agree).items()}
     for choice in choices:
-        fitting = [s for s in plan.segments if s.index not in asked or choice.segment.settings == request.settings]
-        place = place_of(choice.segment, fitting, recipe_with)
+        fitting = [s for s in plan.segments if s.index not in asked or choice.settings == request.settings]
+        place = place_of(choice, fitting, recipe_with)
         if place is not None:
-            kept[place.index] = choice.segment
-    ends = _ends(old, [choice.segment for choice in choices])
+            kept[place.index] = choice
+    ends = _ends(old, choices)
     endings = {end: name for name, end in ends.items() if has_take(name)}
 
     decisions: list[Decision] = []

@@ -151,8 +151,9 @@ def _render_takes(
 
     takes = Takes(task.takes)
     decisions = decide(
-        plan, task.montage, task.media, card, task.request, task.base, choices=task.choices, has_take=takes.has
-    )
+        plan, task.montage, task.media, card, task.request, task.base,
+        choices=[choice.segment for choice in task.choices], has_take=takes.has,
+    )  # fmt: skip
     meter = _meter(on_progress, plan, card, decisions, task.request.quality)
     last = time.perf_counter()
 

@@ -44,20 +44,20 @@ def sheet_frames(plan: Plan, evenly: int = EVENLY) -> dict[int, str]:
     for anchor in plan.anchors:
         last = min(anchor.frame + anchor.frames, plan.frames) - 1
         for frame in sorted({anchor.frame, last}):
-            pinned[frame] = _name(anchor)
+            pinned[frame] = anchor_name(anchor)
     shown = dict(pinned)
     spread = np.linspace(0, plan.frames - 1, min(evenly, plan.frames)).round().astype(int)
     crowded = (plan.frames - 1) / max(1, evenly - 1) / 3
     for frame in (int(at) for at in spread):
         inside = [a for a in plan.anchors if a.frame <= frame < a.frame + a.frames]
         if inside:
-            shown.setdefault(frame, _name(inside[0]))
+            shown.setdefault(frame, anchor_name(inside[0]))
         elif all(abs(frame - other) >= crowded for other in pinned):
             shown.setdefault(frame, "")
     return dict(sorted(shown.items()))
 
 
-def _name(anchor: PlacedAnchor) -> str:
+def anchor_name(anchor: PlacedAnchor) -> str:
     """Label or id, and the strength where it is not pinned exactly."""
     name = anchor.label or anchor.anchor_id
     return name if anchor.strength == 1 else f"{name} ({anchor.strength:.0%})"
@@ -94,7 +94,7 @@ def contact_sheet(cells: Sequence[Cell], title: str = "", limit: int = limits.MA
     sheet = Image.new("RGB", (sheet_width, top + rows * (height + TEXT + GAP)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((GAP, GAP // 2), _within(draw, title, sheet_width - 2 * GAP, TITLE), fill=INK, font=_font(TITLE))
+        draw.text((GAP, GAP // 2), within(draw, title, sheet_width - 2 * GAP, TITLE), fill=INK, font=font(TITLE))
     for index, cell in enumerate(cells):
         left = GAP + index % columns * (width + GAP)
         upper = top + index // columns * (height + TEXT + GAP)
@@ -104,9 +104,9 @@ def contact_sheet(cells: Sequence[Cell], title: str = "", limit: int = limits.MA
             box = (left - LINE // 2, upper - LINE // 2, left + width + LINE // 2 - 1, upper + height + LINE // 2 - 1)
             draw.rectangle(box, outline=PINNED, width=LINE)
         text = f"{timecode(cell.second)}  {cell.label}".rstrip()
-        text = _within(draw, text, width, TEXT - 3)
-        draw.text((left, upper + height + 1), text, fill=PINNED if cell.label else SOFT, font=_font(TEXT - 3))
-    return _jpeg(sheet, limit)
+        text = within(draw, text, width, TEXT - 3)
+        draw.text((left, upper + height + 1), text, fill=PINNED if cell.label else SOFT, font=font(TEXT - 3))
+    return as_jpeg(sheet, limit)
 
 
 def timecode(second: float) -> str:
@@ -115,21 +115,23 @@ def timecode(second: float) -> str:
     return f"{hundredths // 6000}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font at about `size` pixels."""
     return ImageFont.load_default(size)
 
 
-def _within(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
+def within(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     """The text, shortened with dots until it fits."""
-    font = _font(size)
-    if len(text) < width and draw.textlength(text, font=font) <= width:
+    own = font(size)
+    if len(text) < width and draw.textlength(text, font=own) <= width:
         return text
     lengths = range(min(len(text), width))
-    fitting = bisect.bisect_right(lengths, width, key=lambda n: math.ceil(draw.textlength(text[:n] + "...", font=font)))
+    fitting = bisect.bisect_right(lengths, width, key=lambda n: math.ceil(draw.textlength(text[:n] + "...", font=own)))
     return text[: max(0, fitting - 1)] + "..."
 
 
-def _jpeg(sheet: Image.Image, limit: int) -> bytes:
+def as_jpeg(sheet: Image.Image, limit: int) -> bytes:
+    """A picture as JPEG of at most `limit` bytes; quality, then size, give way."""
     while True:
         for quality in QUALITIES:
             content = io.BytesIO()

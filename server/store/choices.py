@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dreamontage.schemas.errors import NotFound
 from dreamontage.schemas.montage import Quality
@@ -14,6 +15,10 @@ from dreamontage.schemas.report import TakeChoice, Video, VideoSegment
 from .events import record
 from .videos import VideoStore
 
+if TYPE_CHECKING:
+    import sqlite3
+
+Then = Callable[["sqlite3.Connection", list[TakeChoice]], None]
 TAKE_ID = r"t_[0-9a-f]{16}"
 
 
@@ -53,19 +58,30 @@ class ChoiceStore(VideoStore):
         )
 
     def base(self, montage_id: str, quality: Quality) -> tuple[Video | None, list[TakeChoice]]:
-        """What the next render starts from: the newest video, and the takes chosen since it was begun, oldest first."""
-        video = self.latest_video(montage_id, quality)
+        """What the next render starts from: the newest video, and the takes chosen since it was begun, oldest first.
+
+        A fork that has no video of its own starts from where its source is.
+        """
+        lineage, source = [montage_id], self._source(montage_id)
+        while (video := self.latest_video(lineage[-1], quality)) is None and source is not None:
+            lineage.append(source)
+            source = self._source(source)
         with self.db.read() as connection:
             rows = connection.execute(
-                "SELECT body FROM choice WHERE montage_id = ? AND quality = ? AND id > ? ORDER BY id",
-                (montage_id, quality, video.last_choice if video else 0),
+                "SELECT body FROM choice WHERE montage_id IN (SELECT value FROM json_each(?))"
+                " AND quality = ? AND id > ? ORDER BY id",
+                (json.dumps(lineage), quality, video.last_choice if video else 0),
             ).fetchall()
         return video, [TakeChoice.model_validate_json(row["body"]) for row in rows]
 
     def choose(
-        self, montage_id: str, quality: Quality, takes: Sequence[tuple[VideoSegment, str]], actor: str = "owner"
-    ) -> list[TakeChoice]:
-        """Choose takes, each with the video it was found in; one event tells of all of them."""
+        self, montage_id: str, quality: Quality, takes: Sequence[tuple[VideoSegment, str]], actor: str = "owner",
+        then: Then | None = None,
+    ) -> list[TakeChoice]:  # fmt: skip
+        """Choose takes, each with the video it was found in; one event tells of all of them.
+
+        `then` runs inside the write transaction when all is written.
+        """
         made = []
         with self.db.write() as connection:
             (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM choice").fetchone()
@@ -77,6 +93,16 @@ class ChoiceStore(VideoStore):
                 body = choice.model_dump_json()
                 connection.execute("INSERT INTO choice VALUES (?, ?, ?, ?)", (number, montage_id, quality, body))
                 made.append(choice)
-            told = {"takes": [choice.segment.take_id for choice in made], "quality": quality}
+            told = {"take": ", ".join(choice.segment.take_id for choice in made), "quality": quality}
             record(connection, "choose_take", told, actor=actor, montage_id=montage_id)
+            if then is not None:
+                then(connection, made)
         return made
+
+    def _source(self, montage_id: str) -> str | None:
+        """The montage that a fork was made from."""
+        with self.db.read() as connection:
+            row = connection.execute(
+                "SELECT args ->> 'source' AS source FROM event WHERE montage_id = ? AND op = 'fork'", (montage_id,)
+            ).fetchone()
+        return None if row is None else str(row["source"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -17,13 +18,14 @@ from dreamontage.schemas.job import Job
 from dreamontage.schemas.report import Report, Video
 
 from ..actors import actor_of
-from ..answers import JobAnswer, JobLine, reply, reused, verdict
+from ..answers import AlternativeLine, JobAnswer, JobLine, reply, reused, take_lines, verdict
 from ..context import App, Ctx, app_of
 from ..store.jobs import FINAL
 from ..toolkit import tool
 from ..worker import ensure_worker
 
 _POLL_S = 0.25
+_MOST_TAKES = 20
 JobId = Annotated[str, Field(max_length=80, examples=["j_5t0v9e2a"])]
 
 
@@ -96,7 +98,8 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
     if video.delivered and Path(video.delivered).exists():
         file = file.model_copy(update={"path": video.delivered})
     notes = [f"{n.at_s:.2f} s, {n.severity}: {n.what} {n.suggestion}" for n in report.notes[:5]]
-    calls = _next_calls(job, video)
+    others = app.studio.alternatives_of(video.id)
+    calls = _next_calls(job, video, others)
     answer = JobAnswer(
         job_id=job.id,
         state=job.state,
@@ -105,6 +108,7 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
         file=file,
         segments_rendered=rendered,
         segments_reused=kept,
+        alternatives=[_alternative(video, other) for other in others] or None,
         notes=notes,
         next=calls,
     )
@@ -112,18 +116,37 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
         f"{job.id} done: {sentence}",
         f"Video {video.id}: {file.url or file.path} ({file.bytes / 1e6:.1f} MB).",
         f"Segments: {rendered} rendered, {kept} reused." if rendered + kept else "A previz: no model was used.",
+        *(f"{_name(line)}: {line.verdict}" for line in answer.alternatives or []),
         *notes,
         "Next: " + " or ".join(calls) + ".",
     ]
     return reply("\n".join(lines), answer, Path(video.sheet).read_bytes())
 
 
-def _next_calls(job: Job, video: Video) -> list[str]:
+def _alternative(video: Video, other: Video) -> AlternativeLine:
+    """What an alternative shows instead of the job's own takes."""
+    own = {take.take_id for take in video.segments}
+    takes = [line for line in take_lines(other) if line.take_id not in own]
+    return AlternativeLine(video_id=other.id, verdict=verdict(other.report), takes=takes[:_MOST_TAKES])
+
+
+def _name(line: AlternativeLine) -> str:
+    takes = ", ".join(f"{take.take_id} {take.start_s:g}–{take.end_s:g} s" for take in line.takes[:4])
+    return f"Alternative {line.video_id} ({takes or 'the same takes'})"
+
+
+def _next_calls(job: Job, video: Video, others: Sequence[Video]) -> list[str]:
     """At most three complete calls that make sense now."""
     calls = []
-    if job.request.quality != "previz" and (at_s := _spot(video.report)) is not None:
+    if others:
+        shown = [one.id for one in (video, *others)][: limits.MAX_VIEWS]
+        part = [f"{name}={value:g}" for name, value in (("from_s", job.request.from_s), ("to_s", job.request.to_s))
+                if value is not None]  # fmt: skip
+        calls.append(f"view_video({', '.join([f'video_ids={shown}', *part])})")
+        calls.append(f"choose_take(montage_id={job.montage_id!r}, take_ids=[...])")
+    elif job.request.quality != "previz" and (at_s := _spot(video.report)) is not None:
         start = math.ceil(at_s * 100) / 100  # at or after a seam: the segment before it stays
-        span = f"from_s={start:g}, to_s={start + 0.1:g}, seed={(job.request.seed or 0) + 1}"
+        span = f"from_s={start:g}, to_s={start + 0.1:g}, takes=3"
         calls.append(f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r}, {span})")
     if job.request.quality != "standard":
         calls.append(f"render_segments(montage_id={job.montage_id!r}, quality='standard')")
