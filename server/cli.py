@@ -178,6 +178,21 @@ def drill(
     raise typer.Exit(run(kills, stops, agents, seed, keep))
 
 
+@app.command()
+def load(
+    agents: Annotated[int, typer.Option("--agents", min=1, max=200, help="Agents at the same time.")] = 20,
+    calls: Annotated[int, typer.Option("--calls", min=2, help="Calls of each, half reads and half edits.")] = 50,
+    pause: Annotated[float, typer.Option("--pause", min=0, help="Mean seconds between two calls of an agent.")] = 0.5,
+    most_ms: Annotated[float, typer.Option("--most-ms", help="Largest p99 that passes, milliseconds.")] = 100.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choices that are left to chance.")] = 0,
+) -> None:
+    """Let many agents read and edit one montage through two servers: lock errors, lost updates, latency, all beside
+    the SDK's own echo tool."""
+    from .load import run
+
+    raise typer.Exit(run(agents, calls, pause, most_ms, seed))
+
+
 def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
     command(args=arguments, prog_name=name)
 

@@ -236,19 +236,22 @@ def _stale_writes(studio: Studio) -> int:
     return stale
 
 
-def _montage(studio: Studio, number: int) -> Montage:
-    """A montage of one small picture."""
+def small_picture(studio: Studio, number: int) -> Media:
+    """A picture of one colour, as media of a studio."""
     from PIL import Image
 
     path = studio.inbox / f"{number}.png"
-    Image.new("RGB", (64, 36), (40 * number, 90, 120)).save(path)
+    Image.new("RGB", (64, 36), (40 * number % 256, 90, 120)).save(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     media = Media(
         id=f"img_{sha256[:16]}", sha256=sha256, kind="still", container="PNG", width=64, height=36,
         bytes=path.stat().st_size,
     )  # fmt: skip
-    studio.add_media(media, path)
-    anchors = [Anchor(id="a1", media_id=media.id, second=0)]
+    return studio.add_media(media, path)
+
+
+def _montage(studio: Studio, number: int) -> Montage:
+    anchors = [Anchor(id="a1", media_id=small_picture(studio, number).id, second=0)]
     return studio.create_montage(Montage(id=new_id("m"), duration_s=SEGMENTS, anchors=anchors))
 
 
