@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..tasks import TaskTool
 from ..toolkit import ScopedTool
-from . import anchors, beats, jobs, media, models, planning, preview, render
+from . import anchors, beats, jobs, media, models, planning, preview, render, seeing
 
 TOOLS: tuple[ScopedTool, ...] = (
     planning.plan_montage,
@@ -19,6 +19,8 @@ TOOLS: tuple[ScopedTool, ...] = (
     render.render_segments,
     jobs.get_job,
     jobs.cancel_job,
+    seeing.view_video,
+    seeing.choose_take,
     models.list_models,
 )
 
