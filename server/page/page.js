@@ -73,9 +73,10 @@ async function load() {
     `${montage.fps} fps, model ${montage.model}`;
   at("plan").textContent = plan.problem ?? [outlook(plan), ...plan.warnings].join(" ");
   at("changes").replaceChildren(...view.changes.map((change) => element("li", {},
-    `${clock(change.at)} ${change.actor}: ${change.op.replaceAll("_", " ")}, revision ${change.revision}`)));
+    `${clock(change.at)} ${change.actor}, revision ${change.revision}: ${change.what}`)));
   moveHead = drawTimeline(at("timeline"), view, thumbnails, (second) => { video.currentTime = second; });
   if (view.video?.id !== shown?.video?.id || shown === null) play(view.video);
+  at("age").textContent = view.video && age(view.video, montage.revision);
   shown = view;
 }
 
@@ -84,6 +85,11 @@ function outlook(plan) {
   const kept = plan.segments.length - count;
   return count ? `A ${plan.quality} render would do ${count} of ${plan.segments.length} segments and keep ${kept}.`
     : `Everything is rendered at ${plan.quality} quality.`;
+}
+
+function age(film, revision) {
+  const behind = film.revision === revision ? "" : `; the montage is at revision ${revision} by now`;
+  return `${film.id}: ${film.quality} of revision ${film.revision}${behind}.`;
 }
 
 function play(film) {

@@ -5,6 +5,7 @@ import { MARGIN, WIDTH, axis, canvas, element, seconds, shape } from "./draw.js"
 const HEIGHT = 84;
 const FLOOR = HEIGHT - 6;
 const CEILING = 12;
+const EXACT_DB = 99; // what the report says of equal pixels
 
 export function drawReport(place, report) {
   const scale = axis(report.duration_s);
@@ -69,27 +70,26 @@ function plot(title, meaning, scale, top, paint) {
     shape("text", { x: 0, y: FLOOR }, "0"));
   paint({
     rule: (value) => svg.append(shape("line", { class: "one", x1: MARGIN, x2: WIDTH - MARGIN, y1: y(value), y2: y(value) })),
-    steps: (parts) => {
-      const line = parts.flatMap(([from, to, v]) => [`${scale.x(from)},${y(v)}`, `${scale.x(to)},${y(v)}`]).join(" ");
-      const [first, last] = [parts[0]?.[0] ?? 0, parts.at(-1)?.[1] ?? 0];
-      const floor = (second) => `${scale.x(second)},${FLOOR}`;
-      svg.append(shape("polygon", { class: "area", points: `${floor(first)} ${line} ${floor(last)}` }));
-      svg.append(shape("polyline", { class: "curve", points: line }));
-    },
+    steps: (parts) => parts.forEach(([from, to, v]) => {
+      const [x, end] = [scale.x(from), scale.x(to)];
+      svg.append(shape("g", {}, shape("title", {}, v.toFixed(2)),
+        shape("rect", { class: "area", x, y: y(v), width: end - x, height: FLOOR - y(v) }),
+        shape("line", { class: "curve", x1: x, x2: end, y1: y(v), y2: y(v) })));
+    }),
     stem: (at, value, stem, dot, words, beside = 0) => {
       const x = scale.x(at) + beside;
       svg.append(shape("g", {}, shape("title", {}, words),
         shape("line", { class: stem, x1: x, x2: x, y1: FLOOR, y2: y(value) }),
         shape("circle", { class: dot, cx: x, cy: y(value), r: 4 }),
         shape("text", { class: "ink", x: x + (x > WIDTH / 2 ? -8 : 8), y: y(value) + 4,
-          "text-anchor": x > WIDTH / 2 ? "end" : "start" }, beside ? "" : value.toFixed(1))));
+          "text-anchor": x > WIDTH / 2 ? "end" : "start" }, beside ? "" : value >= EXACT_DB ? "exact" : value.toFixed(1))));
     },
-    ring: (at, value) => svg.append(shape("circle", { class: "soft-pin", cx: scale.x(at), cy: y(value), r: 4 })),
+    ring: (at, value) => svg.append(shape("circle", { class: "ring", cx: scale.x(at), cy: y(value), r: 4 })),
     still: (from, to, share) => svg.append(shape("rect",
       { class: "keep", x: scale.x(from), y: FLOOR - 3, width: (scale.x(to) - scale.x(from)) * share, height: 3 })),
     cut: (at, words) => svg.append(shape("g", {}, shape("title", {}, words),
       shape("line", { class: "cut", x1: scale.x(at), x2: scale.x(at), y1: CEILING, y2: FLOOR }))),
-    say: (words) => svg.append(shape("text", { x: WIDTH / 2, y: HEIGHT / 2, "text-anchor": "middle" }, words)),
+    say: (words) => svg.append(shape("text", { x: WIDTH / 2, y: FLOOR - 8, "text-anchor": "middle" }, words)),
   });
   return element("figure", { class: "plot" }, element("h3", {}, `${title} `, element("span", {}, meaning)), svg);
 }

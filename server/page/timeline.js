@@ -50,24 +50,24 @@ function ruler(scale, height) {
 
 function anchorMark(anchor, scale, y, bottom, view, thumbnails) {
   const at = scale.x(anchor.start_s);
-  const left = pictureLeft(at);
+  const left = pictureLeft(anchor, scale);
   const pinned = anchor.strength === 1;
   const name = anchor.label || view.names[anchor.media_id] || anchor.id;
   const group = shape("g", { class: "anchor", "data-id": anchor.id });
   const asked = Math.abs(anchor.requested_s - anchor.start_s) > 5e-4 ? `, asked for ${seconds(anchor.requested_s)}` : "";
   const strength = pinned ? "" : `, strength ${anchor.strength}`;
-  group.append(shape("title", {}, `${anchor.id} ${name} at ${seconds(anchor.start_s)}${asked}${strength}`));
+  const by = anchor.by ? `, by ${anchor.by}` : "";
+  group.append(shape("title", {}, `${anchor.id} ${name} at ${seconds(anchor.start_s)}${asked}${strength}${by}`));
   if (anchor.kind === "clip") {
-    const end = scale.x(anchor.end_s);
-    group.append(shape("rect", { class: "clip-range", x: at, y: bottom - SEGMENT - 5, width: end - at, height: 3 }));
-    group.append(shape("rect", { class: "clip-range", x: at, y, width: end - at, height: PICTURE.height }));
+    const width = Math.max(0, scale.x(anchor.end_s) - at);
+    group.append(shape("rect", { class: "clip-range", x: at, y, width, height: bottom - y }));
   }
-  group.append(shape("line", { class: pinned ? "pin" : "soft-pin", x1: at, x2: at, y1: y, y2: bottom }));
+  const words = shortened(`${seconds(anchor.start_s)}  ${name}`, PICTURE.width + 8);
+  group.append(shape("line", { class: pinned ? "pin" : "soft-pin", x1: at, x2: at, y1: y + PICTURE.height + 18, y2: bottom }));
   const box = { x: left, y, width: PICTURE.width, height: PICTURE.height };
   const picture = thumbnails[anchor.media_id];
   if (picture) group.append(shape("image", { ...box, href: picture, preserveAspectRatio: "xMidYMid slice" }));
   group.append(shape("rect", { ...box, class: pinned ? "pin" : "soft-pin", rx: 2 }));
-  const words = shortened(`${seconds(anchor.start_s)}  ${name}`, PICTURE.width + 8);
   group.append(shape("text", { class: "ink", x: left, y: y + PICTURE.height + 13 }, words));
   return group;
 }
@@ -76,7 +76,7 @@ function beatBar(beat, scale, y) {
   const [x, end] = [scale.x(beat.start_s), scale.x(beat.end_s)];
   const words = [beat.prompt, beat.camera && `(${beat.camera})`].filter(Boolean).join(" ") || beat.id;
   return shape("g", { class: "beat-bar", "data-id": beat.id },
-    shape("title", {}, `${seconds(beat.start_s)} to ${seconds(beat.end_s)}: ${words}`),
+    shape("title", {}, [beat.id, `${seconds(beat.start_s)} to ${seconds(beat.end_s)}`, beat.by, words].filter(Boolean).join(", ")),
     shape("rect", { class: "beat", x, y, width: Math.max(2, end - x), height: BEAT, rx: 3 }),
     shape("text", { class: "ink", x: x + 6, y: y + 15 }, shortened(words, end - x - 12)));
 }
@@ -91,15 +91,17 @@ function segmentBar(segment, scale, y) {
     shape("text", { class: "ink", x: x + 6, y: y + 13 }, shortened(made ? "to render" : "kept", end - x - 12)));
 }
 
-function pictureLeft(at) {
-  return Math.min(Math.max(at - PICTURE.width / 2, 0), WIDTH - PICTURE.width);
+// A still's picture stands over its second, a clip's begins there.
+function pictureLeft(anchor, scale) {
+  const left = scale.x(anchor.start_s) - (anchor.kind === "clip" ? 0 : PICTURE.width / 2);
+  return Math.min(Math.max(left, 0), WIDTH - PICTURE.width);
 }
 
 // Pictures that would cover each other go to further rows, at most three.
 function rowsOf(anchors, scale) {
   const free = [];
   const of = anchors.map((anchor) => {
-    const left = pictureLeft(scale.x(anchor.start_s));
+    const left = pictureLeft(anchor, scale);
     let row = free.findIndex((end) => end <= left);
     if (row < 0) row = free.length < 3 ? free.length : free.indexOf(Math.min(...free));
     free[row] = left + PICTURE.width + 6;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from dreamontage.schemas.montage import Beat, Montage
 from dreamontage.schemas.report import Video
 
 from ..answers import verdict
+from ..changes import told_patch
 from ..context import App
 from ..outlook import look_ahead, usual_quality
 from ..store.events import Event
@@ -54,6 +54,7 @@ def montage(app: App, montage_id: str, base: str) -> Data:
     stored = app.studio.get_montage(montage_id)
     media = app.media_of(stored)
     videos = app.studio.videos(montage_id, 1)
+    lately = app.studio.changes(montage_id, stored.revision - CHANGES_SHOWN)
     return {
         **pulse(app, montage_id),
         "montage": {
@@ -70,7 +71,7 @@ def montage(app: App, montage_id: str, base: str) -> Data:
         "names": {item.id: item.name or item.id for item in media.values()},
         "beats": [_beat(beat) for beat in stored.beats],
         "video": _video(app, videos[0], base) if videos else None,
-        "changes": [_change(event) for event in _latest(app.studio.changes(montage_id, 0))],
+        "changes": [_change(event) for event in reversed(lately)],
     }
 
 
@@ -84,12 +85,14 @@ def _plan(app: App, stored: Montage) -> Data:
     except DreamontageError as error:
         return {"problem": str(error), "duration_s": stored.duration_s, "anchors": [], "segments": []}
     fps = plan.format.fps
+    by = {anchor.id: anchor.by for anchor in stored.anchors}
     return {
         "quality": quality,
         "duration_s": plan.duration_s,
         "anchors": [
             {
                 "id": a.anchor_id,
+                "by": by[a.anchor_id],
                 "media_id": a.media_id,
                 "label": a.label,
                 "kind": a.kind,
@@ -142,17 +145,21 @@ def _video(app: App, video: Video, base: str) -> Data:
 
 def _beat(beat: Beat) -> Data:
     camera = " ".join(filter(None, (beat.camera.move, beat.camera.direction))) if beat.camera else ""
-    return {"id": beat.id, "start_s": beat.start_s, "end_s": beat.end_s, "prompt": beat.prompt, "camera": camera}
+    return {
+        "id": beat.id,
+        "by": beat.by,
+        "start_s": beat.start_s,
+        "end_s": beat.end_s,
+        "prompt": beat.prompt,
+        "camera": camera,
+    }
 
 
 def _change(event: Event) -> Data:
-    return {"at": event.at, "actor": event.actor, "op": event.op, "revision": event.revision}
-
-
-def _latest(events: Sequence[Event]) -> list[Event]:
-    return list(reversed(events[-CHANGES_SHOWN:]))
+    return {"at": event.at, "actor": event.actor, "revision": event.revision, "what": told_patch(event.patch)}
 
 
 def _name(montage: Montage) -> str:
-    """The first words of what it is about, else its id."""
-    return montage.brief.strip().splitlines()[0][:80] if montage.brief.strip() else montage.id
+    """Its title, else the first words of what it is about, else its id."""
+    words = montage.title.strip() or montage.brief.strip()
+    return words.splitlines()[0][:80] if words else montage.id
