@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_model as tiny
+from media_files import Place
 
 import dreamontage.generator.media
 from dreamontage.server.store import Studio
@@ -48,6 +49,15 @@ def clip(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     folder.mkdir(exist_ok=True)
     return Path(shutil.copy(DEMO / "bunny.mp4", folder / "bunny.mp4"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A studio, one media root, and a folder that is none."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    with Studio(tmp_path / "studio", tmp_path / "out") as studio:
+        yield Place(studio, tmp_path / "pictures", tmp_path / "elsewhere")
 
 
 @pytest.fixture(scope="session")

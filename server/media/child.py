@@ -122,11 +122,15 @@ def _tasks() -> dict[str, Task]:
 
 
 def _probe(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    from dreamontage.server.media.magic import HEAD_BYTES, container_of
+    from dreamontage.server.media.metadata import remove_metadata
     from dreamontage.server.media.probe import probe
 
     for descriptor in files:
         allow_time()
-        with open(descriptor, "rb") as file:
+        with open(descriptor, "rb+") as file:
+            remove_metadata(file, container_of(file.read(HEAD_BYTES)))
+            file.seek(0)
             yield asdict(probe(file))
 
 

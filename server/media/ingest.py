@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,7 +32,7 @@ from dreamontage.schemas.report import Video
 from dreamontage.server.media.child import ask
 from dreamontage.server.media.magic import HEAD_BYTES, byte_cap, container_of
 from dreamontage.server.media.roots import clean_name, is_link, open_in_roots
-from dreamontage.server.store import StagedBlob, Studio
+from dreamontage.server.store import StagedBlob, Studio, measured
 
 MEDIA_ID: Final = re.compile(r"(img|clip)_[0-9a-f]{16}")
 _INLINE_CHARS: Final = limits.MAX_INLINE_BYTES * 4 // 3 + 4096
@@ -88,7 +88,7 @@ def take_in_file(studio: Studio, descriptor: int, name: str, actor: str) -> Medi
     """Media for the bytes of an open file of whatever origin. Raises MediaRejected, QuotaExceeded or StudioFull."""
     with ExitStack() as staged, _naming("file"):
         found = _staged(studio, descriptor, clean_name(name), "file", staged)
-        return found if isinstance(found, Media) else _kept(studio, [found], actor)[0]
+        return found if isinstance(found, Media) else _kept(studio, [found], actor)[found.blob.sha256]
 
 
 async def take_in_all_async(
@@ -106,7 +106,7 @@ def _take_in(
         for source, field in sources:
             with _naming(field):
                 found.append(_known(studio, source) or _copied(studio, source, roots, field, staged, links))
-        kept = {media.sha256: media for media in _kept(studio, [i for i in found if isinstance(i, _Copy)], actor)}
+        kept = _kept(studio, [item for item in found if isinstance(item, _Copy)], actor)
         return [item if isinstance(item, Media) else kept[item.blob.sha256] for item in found]
 
 
@@ -144,25 +144,30 @@ def _staged(studio: Studio, descriptor: int, name: str, field: str, staged: Exit
     return studio.media_by_hash(blob.sha256) or _Copy(blob, name, field)
 
 
-def _kept(studio: Studio, copies: Sequence[_Copy], actor: str) -> list[Media]:
-    """The media that copies become, added together: only when every one has passed is the first one kept."""
-    probed = _probed(copies)
-    return studio.add_all_media([(media, copy.blob) for copy, media in probed], actor) if probed else []
-
-
-def _probed(copies: Sequence[_Copy]) -> list[tuple[_Copy, Media]]:
-    """Each distinct copy with its media, read by one child process; raises the first fault, naming its source."""
+def _kept(studio: Studio, copies: Sequence[_Copy], actor: str) -> dict[str, Media]:
+    """The media that copies become, by the hashes of what was given; all are added, or none."""
     distinct = list({copy.blob.sha256: copy for copy in reversed(copies)}.values())[::-1]
     if not distinct:
-        return []
+        return {}
+    replies = _probed(distinct)
+    # The child took metadata out. What it left is measured here: it need not be believed.
+    cleaned = [replace(copy, blob=measured(copy.blob.path)) for copy in distinct]
+    media = [_media(copy, reply) for copy, reply in zip(cleaned, replies, strict=True)]
+    added = studio.add_all_media([(item, copy.blob) for item, copy in zip(media, cleaned, strict=True)], actor)
+    return {copy.blob.sha256: item for copy, item in zip(distinct, added, strict=True)}
+
+
+def _probed(distinct: Sequence[_Copy]) -> list[dict[str, object]]:
+    """What one child process finds in each copy, after removing its metadata. Raises the first fault, and names it."""
     with ExitStack() as opened:
-        files = [opened.enter_context(copy.blob.path.open("rb")) for copy in distinct]
-        replies, fault = ask("probe", {}, [file.fileno() for file in files], items=len(files))
+        files = [opened.enter_context(copy.blob.path.open("rb+")) for copy in distinct]
+        room = max(copy.blob.bytes for copy in distinct)
+        replies, fault = ask("probe", {}, [file.fileno() for file in files], output_bytes=room, items=len(files))
     if fault:
         culprit = distinct[len(replies)]
         with _naming(culprit.field), _about(culprit.name):
             raise fault
-    return [(copy, _media(copy, reply)) for copy, reply in zip(distinct, replies, strict=True)]
+    return replies
 
 
 def _media(copy: _Copy, probe: dict[str, object]) -> Media:
