@@ -16,7 +16,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Aspect, BeatSpec, Format, Montage
 
 from .. import edits
-from ..actors import actor_of
+from ..actors import OWNER, actor_of
 from ..answers import (
     MontageAnswer,
     MontageLine,
@@ -69,7 +69,7 @@ def plan_montage(
             )
         montage = app.studio.get_montage(montage_id)
         if what_if is not None:
-            montage = _tried(app, montage, what_if)
+            montage = _tried(app, montage, what_if, actor_of(ctx).name)
         calls = [] if what_if is not None else next_calls(app, montage)
         answer = plan_answer(app, montage, usual_quality(app, montage_id), stored=what_if is None, next_calls=calls)
         return reply(describe_plan(answer), answer)
@@ -83,8 +83,9 @@ def plan_montage(
             next_call="list_montages() shows stored montages",
         )
     montage, notes = compose(
-        app, anchors, beats, brief=brief, duration_s=duration_s, form=format, fps=fps, model=model, seed=seed
-    )
+        app, anchors, beats, brief=brief, duration_s=duration_s, form=format, fps=fps, model=model, seed=seed,
+        actor=actor_of(ctx).name,
+    )  # fmt: skip
     answer = plan_answer(app, montage, "draft", notes=notes, next_calls=next_calls(app, montage))
     create = partial(app.studio.create_montage, montage, actor_of(ctx).name)
     return carry_out(create, lambda _: reply(describe_plan(answer), answer))
@@ -172,10 +173,11 @@ def compose(
     fps: int = limits.DEFAULT_FPS,
     model: str = "auto",
     seed: int = 0,
+    actor: str = OWNER.name,
 ) -> tuple[Montage, list[str]]:
     """A new montage that is not stored yet, its media taken in, and notes. Raises what is wrong with the input."""
     chosen = _model(model)
-    media = app.take_in([spec.source for spec in anchors], "anchors")
+    media = app.take_in([spec.source for spec in anchors], "anchors", actor)
     aspect: Aspect = _aspect(media[0].width / media[0].height) if form == "auto" else form
     montage = edits.create(
         new_id("m"),
@@ -224,10 +226,10 @@ def describe_plan(answer: PlanAnswer) -> str:
     )
 
 
-def _tried(app: App, montage: Montage, tried: WhatIf) -> Montage:
+def _tried(app: App, montage: Montage, tried: WhatIf, actor: str) -> Montage:
     library = app.media_of(montage)
-    added = app.take_in([spec.source for spec in tried.add], "what_if.add")
-    changed = [app.take_in([c.source], "what_if.update")[0] if c.source else None for c in tried.update]
+    added = app.take_in([spec.source for spec in tried.add], "what_if.add", actor)
+    changed = [app.take_in([c.source], "what_if.update", actor)[0] if c.source else None for c in tried.update]
     montage = edits.remove_anchors(montage, tried.remove, library, ripple=tried.ripple)
     montage = edits.update_anchors(
         montage, list(zip(tried.update, changed, strict=True)), library,
