@@ -151,6 +151,7 @@ def _layout(count: int, rows: int, strips: int, aspect: float) -> tuple[int, int
         if width >= best[1]:
             best = (columns, width)
     columns, width = best
+    columns = math.ceil(count / math.ceil(count / columns))
     return columns, max(width, 32) // 2 * 2, max(round(width / aspect), 18) // 2 * 2
 
 

@@ -61,6 +61,13 @@ class SeamReport(_Frozen):
     at_s: float = Field(description="Time, seconds.")
     step_ratio: float = Field(description="Flow-compensated frame difference ÷ its median nearby; 1 is invisible.")
     jerk_ratio: float = Field(description="Third difference of luma and flow ÷ its median nearby.")
+    fault: float | None = Field(None, description="The worse one's part that the previz does not show there, too.")
+
+    @property
+    def roughness(self) -> float:
+        """What of it is the seam's own fault; above 3 is likely visible. A camera that turns there is not."""
+        seen = max(self.step_ratio, self.jerk_ratio)
+        return seen if self.fault is None else min(seen, self.fault)
 
 
 class CutReport(_Frozen):

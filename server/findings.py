@@ -31,7 +31,7 @@ class AnchorMark(Answer):
 
 class SeamMark(Answer):
     at_s: float
-    roughness: float = Field(description="1 is its surroundings, above 3 visible.")
+    roughness: float = Field(description="Up to 1 is unseen, above 3 visible.")
 
 
 class ViewRow(Answer):
@@ -72,7 +72,7 @@ def row_of(view: View, from_s: float, to_s: float, rows: int) -> ViewRow:
         for a in report.anchors if from_s <= a.snapped_s <= to_s
     ]  # fmt: skip
     seams = [
-        SeamMark(at_s=round(s.at_s, 2), roughness=round(max(s.step_ratio, s.jerk_ratio), 1))
+        SeamMark(at_s=round(s.at_s, 2), roughness=round(s.roughness, 1))
         for s in report.seams if from_s <= s.at_s <= to_s
     ]  # fmt: skip
     notes = [n for n in report.notes if from_s <= n.at_s <= to_s]
@@ -109,7 +109,7 @@ def describe_row(row: ViewRow) -> str:
     if row.anchors:
         lines.append("  anchors: " + "; ".join(map(_anchor, row.anchors)))
     if row.seams:
-        lines.append("  seams (1 is invisible): " + "; ".join(f"{s.at_s:g} s {s.roughness:g}" for s in row.seams))
+        lines.append("  seams (above 3 is visible): " + "; ".join(f"{s.at_s:g} s {s.roughness:g}" for s in row.seams))
     if row.takes:
         lines.append("  takes: " + "; ".join(f"{t.take_id} {t.start_s:g}–{t.end_s:g} s" for t in row.takes))
     lines += [f"  {note}" for note in row.notes] or ["  nothing to complain of"]

@@ -108,7 +108,7 @@ def _anchors(views: Sequence[View], fps: int) -> list[list[int]]:
 
 def _seams(views: Sequence[View], fps: int) -> list[list[int]]:
     """The frames on both sides of every seam, the roughest first."""
-    seams = [(max(s.step_ratio, s.jerk_ratio), v, s.at_s) for v in views for s in v.report.seams]
+    seams = [(seam.roughness, view, seam.at_s) for view in views for seam in view.report.seams]
     return [_sides(view, at_s, fps) for _, view, at_s in sorted(seams, key=lambda seam: -seam[0])]
 
 
@@ -135,8 +135,8 @@ def _worst(views: Sequence[View], fps: int) -> list[list[int]]:
             weak = 3 + min(interval.sharpness_vs_anchors, 1.0) - interval.static_share
             spots.append((weak, _common(view, [round((interval.start_s + interval.end_s) / 2 * report.fps)], fps)))
         for seam in report.seams:
-            if (ratio := max(seam.step_ratio, seam.jerk_ratio)) > _ROUGH:
-                spots.append((3 + _ROUGH / ratio, _sides(view, seam.at_s, fps)))
+            if seam.roughness > _ROUGH:
+                spots.append((3 + _ROUGH / seam.roughness, _sides(view, seam.at_s, fps)))
     return [group for _, group in sorted(spots, key=lambda spot: spot[0])]
 
 

@@ -14,6 +14,7 @@ from dreamontage.generator.measuring import judge
 from dreamontage.generator.measuring.anchors import AnchorMeter, offsets, psnr_db
 from dreamontage.generator.measuring.notes import notes
 from dreamontage.generator.measuring.pairs import Curves, PairMeter
+from dreamontage.schemas.montage import Guide
 from dreamontage.schemas.report import AnchorReport, CutReport, IntervalReport, SeamReport
 
 FPS, WIDTH, HEIGHT = 24, 256, 144
@@ -199,24 +200,29 @@ def test_notes_are_silent_on_a_good_shot_and_name_each_fault_with_a_way_out() ->
             reference_psnr_db=reference, best_offset_frames=offset,
         )  # fmt: skip
 
-    def interval(sharpness: float) -> IntervalReport:
+    def interval(sharpness: float, motion: float = 0.1, guide: Guide = "follow") -> IntervalReport:
         return IntervalReport(
-            start_s=0, end_s=3, guide="follow", t0=0.5, sharpness_vs_anchors=sharpness, motion=0.1, static_share=0
+            start_s=0, end_s=3, guide=guide, t0=0.5, sharpness_vs_anchors=sharpness, motion=motion, static_share=0
         )
 
-    smooth = SeamReport(at_s=2, step_ratio=1, jerk_ratio=1)
-    assert notes([anchor(31, 30), anchor(15, 30, 3, 0.5)], [interval(0.9)], [smooth], [], [], FPS, [9.0]) == []
+    good = [SeamReport(at_s=2, step_ratio=step, jerk_ratio=1, fault=10 - step) for step in (1, 9)]
+    assert notes([anchor(31, 30), anchor(15, 30, 3, 0.5)], [interval(0.9)], good, [], [], FPS) == []
     found = notes(
         [anchor(27, 30), anchor(19, 19.5), anchor(30, 30, offset=-4)],
-        [interval(0.4)],
-        [SeamReport(at_s=2, step_ratio=1, jerk_ratio=5)],
+        [interval(0.4, motion=1.4)],
+        [SeamReport(at_s=2, step_ratio=1, jerk_ratio=5, fault=5)],
         [CutReport(at_s=2.5, score=6, detector="content")],
         [judge.Freeze(24, 48)],
         FPS,
-        [5.0],
     )
     text = "\n".join(note.what for note in found)
-    for piece in ("27.0 dB", "19.0 dB", "4 frames earlier", "soft", "seam at 2.00", "cut", "still from 1.00 to 2.00 s"):
-        assert piece in text
-    assert len(found) == 7 and all(note.suggestion for note in found)
+    pieces = ["27.0 dB", "19.0 dB", "4 frames earlier", "soft", "whip", "seam at 2.00", "cut", "still from 1.00 to 2.00 s"]
+    assert all(piece in text for piece in pieces)
+    assert len(found) == 8 and all(note.suggestion for note in found)
     assert [note.at_s for note in found] == sorted(note.at_s for note in found)
+    (guided,), (plain,), (previz,) = (
+        notes([], [interval(0.4, guide=guide)], [], [], [], FPS, rendered)
+        for guide, rendered in (("follow", True), ("off", True), ("follow", False))
+    )
+    assert "takes=3" in guided.suggestion and "guide=follow" in plain.suggestion
+    assert previz.suggestion == "Add an anchor near 1.50 s."

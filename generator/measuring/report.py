@@ -82,12 +82,13 @@ class ShotMeter:
             for anchor, fit in zip(plan.anchors, fits, strict=True)
         ]
         intervals = self._intervals(fits, t0 if rendered else [])
-        seam_reports = [
-            SeamReport(at_s=seam.at_s, step_ratio=fit.step_ratio, jerk_ratio=fit.jerk_ratio)
-            for seam, fit in zip(seams, judge.seam_fits(curves, at_seams, fps), strict=True)
-        ]
         planned = self._guide.curves if len(self._guide.curves) else None
+        seam_fits = judge.seam_fits(curves, at_seams, fps)
         faults = judge.seam_faults(curves, planned, at_seams, fps)
+        seam_reports = [
+            SeamReport(at_s=seam.at_s, step_ratio=fit.step_ratio, jerk_ratio=fit.jerk_ratio, fault=fault)
+            for seam, fit, fault in zip(seams, seam_fits, faults, strict=True)
+        ]
         cut_reports = [
             CutReport(at_s=round(cut.frame / fps, 4), score=cut.score, detector=judge.CUT_DETECTOR) for cut in cuts
         ]
@@ -106,7 +107,7 @@ class ShotMeter:
             seams=seam_reports,
             cuts=cut_reports,
             notes=notes(
-                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps, faults
+                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps, rendered
             ),
             timing=timing,
             peak_memory_bytes=peak_memory_bytes,
