@@ -106,6 +106,28 @@ class EditAnswer(Answer):
     next: list[str]
 
 
+class ClashLine(Answer):
+    """Changed on both sides."""
+
+    what: str
+    base: str
+    keep: str
+    keep_by: str
+    take: str
+    take_by: str
+
+
+class MergeAnswer(EditAnswer):
+    conflicts: list[ClashLine] | None = Field(None, description="Where there are any, nothing was changed.")
+
+
+class ChangesAnswer(Answer):
+    montage_id: str
+    revision: int
+    changes: list[str] = Field(description="Newest last.")
+    left_out: int = 0
+
+
 class MontageAnswer(Answer):
     montage: Annotated[
         Montage,

@@ -33,12 +33,6 @@ class Event:
     at: float
     patch: Patch = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        args = json.dumps(self.args, ensure_ascii=False, default=str)
-        shown = args if len(args) <= 100 else args[:97] + "..."
-        at = f"revision {self.revision}: " if self.revision is not None else ""
-        return f"{at}{self.op} {shown} by {self.actor}"
-
 
 def record(
     connection: sqlite3.Connection,
@@ -79,6 +73,16 @@ class EventStore:
                 "SELECT * FROM event WHERE seq > :since AND (:id IS NULL OR montage_id = :id)"
                 " ORDER BY seq LIMIT :limit",
                 {"since": since, "id": montage_id, "limit": limit},
+            )
+            return [_event(row) for row in rows]
+
+    def events_after(self, montage_id: str, revision: int) -> list[Event]:
+        """Everything that happened to a montage after a revision, renders as well, oldest first."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM event WHERE montage_id = :id AND seq > coalesce("
+                " (SELECT max(seq) FROM event WHERE montage_id = :id AND revision <= :revision), 0) ORDER BY seq",
+                {"id": montage_id, "revision": revision},
             )
             return [_event(row) for row in rows]
 

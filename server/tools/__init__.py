@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..tasks import TaskTool
 from ..toolkit import ScopedTool
-from . import anchors, beats, jobs, media, models, planning, preview, render, seeing
+from . import anchors, beats, jobs, media, models, planning, preview, render, seeing, settings, sharing
 
 TOOLS: tuple[ScopedTool, ...] = (
     planning.plan_montage,
     planning.get_montage,
     planning.list_montages,
+    settings.update_montage,
     media.add_media,
     anchors.add_anchors,
     anchors.update_anchors,
@@ -21,6 +22,10 @@ TOOLS: tuple[ScopedTool, ...] = (
     jobs.cancel_job,
     seeing.view_video,
     seeing.choose_take,
+    sharing.get_changes,
+    sharing.undo_changes,
+    sharing.fork_montage,
+    sharing.merge_montage,
     models.list_models,
 )
 

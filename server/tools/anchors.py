@@ -17,7 +17,7 @@ from ..actors import actor_of
 from ..answers import EditAnswer, reply
 from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
 from ..calls import carry_out
-from ..context import Ctx, app_of, card_of
+from ..context import App, Ctx, app_of, card_of
 from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
 from .planning import describe_plan, next_calls, sound_notes
@@ -38,7 +38,7 @@ def add_anchors(
     last anchor. ripple makes room: what is later shifts by the new length plus gap_s. duration_s sets a new duration.
     Answers the new revision, requested and snapped times and what would now be rendered."""
     app = app_of(ctx)
-    media = app.take_in([spec.source for spec in anchors], "anchors")
+    media = app.take_in([spec.source for spec in anchors], "anchors", actor_of(ctx).name)
     new = list(zip(anchors, media, strict=True))
 
     def change(montage: Montage) -> Montage:
@@ -62,7 +62,8 @@ def update_anchors(
     """Move, swap, trim anchors or give them other media; fields left out stay. All changes count together, so two
     anchors can swap seconds. ripple shifts what is later by as much as the anchor moved."""
     app = app_of(ctx)
-    media = [app.take_in([c.source], f"{c.id}.source")[0] if c.source is not None else None for c in anchors]
+    actor = actor_of(ctx).name
+    media = [app.take_in([c.source], f"{c.id}.source", actor)[0] if c.source is not None else None for c in anchors]
     changes = list(zip(anchors, media, strict=True))
 
     def change(montage: Montage) -> Montage:
@@ -106,14 +107,14 @@ def edited(
     args: Mapping[str, Any],
     change: edits.Change,
     if_revision: int | None,
-    touches: Collection[str],
+    touches: Collection[str] | None,
     notes: list[str] | None = None,
     *,
     as_is: bool = False,
 ) -> CallToolResult:
     """Store a change that the planner accepts, and answer with the new plan; otherwise raise and change nothing.
 
-    `touches`: the entities that must not have changed since `if_revision`. `as_is`: see Studio.edit_montage.
+    `touches` (what must not have changed since `if_revision`) and `as_is`: see Studio.edit_montage.
     """
     from dreamontage.generator.planner import plan_montage
 
@@ -125,23 +126,27 @@ def edited(
         return after
 
     def answer(montage: Montage) -> CallToolResult:
-        plan = plan_answer(
-            app, montage, usual_quality(app, montage_id), notes=notes or [], next_calls=next_calls(app, montage)
-        )
-        told = EditAnswer(
-            montage_id=plan.montage_id,
-            revision=plan.revision,
-            duration_s=plan.duration_s,
-            anchors=plan.anchors,
-            beat_ids=[beat.id for beat in montage.beats],
-            outlook=plan.outlook,
-            warnings=plan.warnings,
-            next=plan.next,
-        )
-        return reply(describe_plan(plan), told)
+        told, text = edit_answer(app, montage, notes or [], next_calls(app, montage))
+        return reply(text, told)
 
     actor = actor_of(ctx).name
     write = partial(
         app.studio.edit_montage, montage_id, op, args, checked, actor, if_revision, touches=touches, as_is=as_is
     )
     return carry_out(lambda then: write(then=then), answer)
+
+
+def edit_answer(app: App, montage: Montage, notes: list[str], calls: list[str]) -> tuple[EditAnswer, str]:
+    """What an edit led to, and the same in a few sentences."""
+    plan = plan_answer(app, montage, usual_quality(app, montage.id), notes=notes, next_calls=calls)
+    answer = EditAnswer(
+        montage_id=plan.montage_id,
+        revision=plan.revision,
+        duration_s=plan.duration_s,
+        anchors=plan.anchors,
+        beat_ids=[beat.id for beat in montage.beats],
+        outlook=plan.outlook,
+        warnings=plan.warnings,
+        next=plan.next,
+    )
+    return answer, describe_plan(plan)

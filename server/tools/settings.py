@@ -1,0 +1,49 @@
+"""What a montage is about and how it is made; putting it away and back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from dreamontage.generator.models.catalogue import card
+from dreamontage.schemas import limits
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.montage import Aspect, Format, Montage
+
+from ..answers import EditAnswer
+from ..arguments import Duration, MontageId, Revision
+from ..context import Ctx
+from ..toolkit import tool
+from .anchors import edited
+
+
+@tool("Change a montage's settings", destructive=True, idempotent=True)
+def update_montage(
+    ctx: Ctx,
+    montage_id: MontageId,
+    title: Annotated[str | None, Field(max_length=limits.MAX_TITLE_CHARS)] = None,
+    brief: Annotated[str | None, Field(max_length=limits.MAX_PROMPT_CHARS)] = None,
+    duration_s: Duration | None = None,
+    format: Aspect | None = None,
+    model: Annotated[str | None, Field(max_length=80)] = None,
+    seed: Annotated[int | None, Field(ge=0, le=limits.MAX_SEED)] = None,
+    archive: Annotated[bool | None, Field(description="true puts it away, false restores it.")] = None,
+    if_revision: Revision | None = None,
+) -> Annotated[CallToolResult, EditAnswer]:
+    """Change a montage's title, brief, duration, format, model or seed; what is left out stays. archive puts it out of
+    the list without losing anything."""
+    asked = {"title": title, "brief": brief, "duration_s": duration_s, "seed": seed, "archived": archive}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    given |= {"model": card(model).id} if model is not None else {}
+    touches = [*given, "format"] if format is not None else [*given]
+    if not touches:
+        raise InvalidInput("nothing to change", allowed="title, brief, duration_s, format, model, seed or archive")
+
+    def change(montage: Montage) -> Montage:
+        shape = {} if format is None else {"format": Format.of(format, "standard", montage.format.fps)}
+        return montage.model_copy(update=given | shape)
+
+    told = given | ({"format": format} if format is not None else {})
+    return edited(ctx, montage_id, "update_montage", told, change, if_revision, touches)
