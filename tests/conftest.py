@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_model as tiny
+from desk import Desk
 from media_files import Place
 
 import dreamontage.generator.media
@@ -73,6 +74,12 @@ def tiny_model(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of a model with random weights that renders within seconds."""
     monkeypatch.setenv("DREAMONTAGE_MODELS", str(tiny_models))
     return "tiny"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny_models: Path, tiny_model: str) -> Desk:
+    """A folder to render in with the tiny model, without a studio."""
+    return Desk(tmp_path, tiny_models / tiny_model)
 
 
 @pytest.fixture
