@@ -67,8 +67,8 @@ async def once(
     token = _call.set(call)
     try:
         result = await run()
-    except ToolError as error:
-        if isinstance(error.__cause__, AlreadyAnswered) and (known := _known(studio, call)) is not None:
+    except ToolError:  # perhaps only because the same call, made at the same time, was faster
+        if (known := await anyio.to_thread.run_sync(_known, studio, call)) is not None:
             return known
         raise
     finally:

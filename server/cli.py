@@ -132,6 +132,18 @@ def doctor(studio: StudioOption = None) -> None:
     raise typer.Exit(run(studio))
 
 
+@app.command()
+def fuzz(
+    cases: Annotated[int, typer.Option("--cases", min=1, help="Files to try.")] = 1_000,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same files.")] = 0,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Folder for files that crashed a decoder.")] = None,
+) -> None:
+    """Try spoiled pictures and clips on this installation's intake, and say what became of them."""
+    from .fuzz import run
+
+    raise typer.Exit(run(cases, seed, keep))
+
+
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def train(context: typer.Context) -> None:
     """Train models: autoencoder, adapt. See `dreamontage train --help`."""
@@ -162,6 +174,14 @@ def studio(context: typer.Context) -> None:
     from .studio_cli import app as studio_commands
 
     _hand_over(studio_commands, "dreamontage studio", context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def token(context: typer.Context) -> None:
+    """Access tokens for HTTP: add, list, revoke. See `dreamontage token --help`."""
+    from .tokens_cli import app as token_commands
+
+    _hand_over(token_commands, "dreamontage token", context.args)
 
 
 @app.command()

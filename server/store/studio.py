@@ -26,8 +26,9 @@ from .workers import WorkerStore
 
 
 class Studio(
-    MontageStore, EventStore, MediaStore, JobStore, ChoiceStore, WorkerStore, TokenStore, TaskStore, UploadStore
-, AnswerStore):
+    MontageStore, EventStore, MediaStore, JobStore, ChoiceStore,
+    WorkerStore, TokenStore, TaskStore, UploadStore, AnswerStore,
+):  # fmt: skip
     """Everything durable, behind plain synchronous calls of a few milliseconds, safe from any thread and process.
 
     `folder` defaults to DREAMONTAGE_HOME, else the platform's data folder; `out`, where finished videos are copied
