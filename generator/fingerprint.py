@@ -72,7 +72,7 @@ def previz_key(media: Media, anchor: Anchor) -> str:
 
 def recipe_of(
     plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media], card: ModelCard,
-    settings: RenderSettings, weights: str,
+    settings: RenderSettings, weights: str, shape: Previz | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that decides a segment but its seed, tail and held end, as JSON; positions in slots of its window."""
     resolved, guide = resolve_settings(card, settings, segment)
@@ -101,19 +101,13 @@ def recipe_of(
         "conditions": conditions,
         "beats": beats,
         "previz": None if guide == "off" else PREVIZ_VERSION,
-        "guide": [] if guide == "off" else guide_inputs(plan, segment, montage, media),
+        "guide": [] if guide == "off" else guide_inputs(segment, shape or outline(plan, montage, media)),
     }
 
 
-def guide_inputs(
-    plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media]
-) -> list[dict[str, Any]]:
-    """What decides the previz that reaches a window: gaps, their anchors and camera moves, relative to its first frame.
-
-    Over a carried tail nothing of the previz is used, so only the gaps of the new slots count.
-    """
+def outline(plan: Plan, montage: Montage, media: Mapping[str, Media]) -> Previz:
+    """The previz of a whole shot without its pixels: what its frames are made of, the same for all its segments."""
     anchors = {anchor.id: anchor for anchor in montage.anchors}
-    size = (plan.format.width, plan.format.height)
     blank = np.zeros((1, 1, 1, 3), np.uint8)
     placed = [
         PrevizAnchor(
@@ -123,10 +117,18 @@ def guide_inputs(
         )
         for anchor in plan.anchors
     ]
+    size = (plan.format.width, plan.format.height)
+    return Previz(placed, previz_beats(montage), plan.frames, size, plan.format.fps)
+
+
+def guide_inputs(segment: Segment, shape: Previz) -> list[dict[str, Any]]:
+    """What decides the previz that reaches a window: gaps, their anchors and camera moves, relative to its first frame.
+
+    Over a carried tail nothing of the previz is used, so only the gaps of the new slots count.
+    """
     frames = window_frames(segment)
     start = frames_of_slot(segment.start).start if segment.seam == "carried" else frames.start
-    previz = Previz(placed, previz_beats(montage), plan.frames, size, plan.format.fps)
-    return previz.inputs(start, frames.stop)
+    return shape.inputs(start, frames.stop)
 
 
 def canonical_hash(content: Mapping[str, Any]) -> str:
@@ -136,11 +138,11 @@ def canonical_hash(content: Mapping[str, Any]) -> str:
 
 def recipe(
     plan: Plan, segment: Segment, montage: Montage, media: Mapping[str, Media], card: ModelCard,
-    settings: RenderSettings, weights: str | None = None,
+    settings: RenderSettings, weights: str | None = None, shape: Previz | None = None,
 ) -> str:  # fmt: skip
-    """Hash of `recipe_of`; the weights' hash is looked up where it is not given."""
+    """Hash of `recipe_of`; the weights' hash and the shot's outline are made where they are not given."""
     weights = catalogue.weights_hash(card.id) if weights is None else weights
-    return canonical_hash(recipe_of(plan, segment, montage, media, card, settings, weights))
+    return canonical_hash(recipe_of(plan, segment, montage, media, card, settings, weights, shape))
 
 
 def fingerprint(recipe: str, seed: int, dtype: str, tail: str | None, held: str | None) -> str:
@@ -183,11 +185,12 @@ def decide(
     anew = chosen if request.takes == 1 or request.seed is not None else set()
     named = request.settings != RenderSettings()
     known: dict[tuple[int, str], str] = {}
+    shape = outline(plan, montage, media)
 
     def recipe_with(segment: Segment, settings: RenderSettings) -> str:
         key = segment.index, settings.model_dump_json()
         if key not in known:
-            known[key] = recipe(plan, segment, montage, media, card, settings, weights)
+            known[key] = recipe(plan, segment, montage, media, card, settings, weights, shape)
         return known[key]
 
     asked = {s.index for s in plan.segments if named and (not chosen or s.index in chosen)}

@@ -19,14 +19,14 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 FILE_NAME = "quotas.json"
 
 _COUNTED: Final[dict[Kind, str]] = {
-    "montages": "SELECT count(*) FROM montage WHERE {whose}",
+    "montages": "SELECT count(*) FROM montage WHERE NOT archived AND {whose}",
     "media": "SELECT count(*) FROM media WHERE {whose}",
     "jobs": "SELECT count(*) FROM job WHERE {whose} AND state IN ('queued', 'running')",
     "disk_bytes": "SELECT (SELECT coalesce(sum(bytes), 0) FROM media WHERE {whose})"
     " + (SELECT coalesce(sum(bytes), 0) FROM job WHERE {whose})",
 }
 _WAY_OUT: Final[dict[Kind, str]] = {
-    "montages": "edit a montage that is there (list_montages() shows them)",
+    "montages": "update_montage(montage_id, archive=True) puts away one that is done with",
     "media": "pin media that is there by its id",
     "jobs": "get_job(job_id, wait_s=45) until one is done, or cancel_job(job_id)",
     "disk_bytes": "a smaller or shorter render",
@@ -38,8 +38,8 @@ class Quotas(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    montages_per_actor: int = Field(limits.MAX_MONTAGES_PER_ACTOR, ge=0, description="Montages one actor may make.")
-    montages: int = Field(limits.MAX_MONTAGES, ge=0, description="Montages in all.")
+    montages_per_actor: int = Field(limits.MAX_MONTAGES_PER_ACTOR, ge=0, description="Montages of one actor.")
+    montages: int = Field(limits.MAX_MONTAGES, ge=0, description="Montages in all; what is put away does not count.")
     media_per_actor: int = Field(limits.MAX_MEDIA_PER_ACTOR, ge=0, description="Pictures and clips one may add.")
     media: int = Field(limits.MAX_MEDIA, ge=0, description="Pictures and clips in all.")
     jobs_per_actor: int = Field(limits.MAX_JOBS_PER_ACTOR, ge=0, description="Jobs of one that wait or run.")
