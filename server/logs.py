@@ -17,7 +17,9 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
-from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.errors import DreamontageError, InvalidInput
+
+from .actors import actor_of
 
 FORMS = ("text", "json")
 FORM_VARIABLE = "DREAMONTAGE_LOG"
@@ -65,7 +67,7 @@ def each_call(call_tool: Call) -> Call:
     @functools.wraps(call_tool)
     async def logged(server: Any, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         began = time.perf_counter()
-        with about(tool=name[:_MAX_ID_CHARS], **_ids(arguments)):
+        with about(tool=name[:_MAX_ID_CHARS], actor=_caller(context), **_ids(arguments)):
             result = await call_tool(server, name, arguments, context)
             with about(**_ids(getattr(result, "structured_content", None) or {})):
                 outcome = "refused" if getattr(result, "is_error", False) else "answered"
@@ -73,6 +75,13 @@ def each_call(call_tool: Call) -> Call:
             return result
 
     return cast(Call, logged)
+
+
+def _caller(context: Any) -> str | None:
+    try:
+        return actor_of(context).name if context is not None else None
+    except DreamontageError:  # the call itself says so
+        return None
 
 
 def _ids(given: Mapping[str, Any]) -> dict[str, str]:

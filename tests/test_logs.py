@@ -87,7 +87,7 @@ def test_form_and_level_come_from_the_environment(
 async def test_one_montage_can_be_followed_through_server_and_worker(
     tmp_path: Path, pictures: list[Path], studio: Studio
 ) -> None:
-    environment = {**os.environ, "DREAMONTAGE_HOME": str(studio.folder)}
+    environment = {**os.environ, "DREAMONTAGE_HOME": str(studio.folder), "DREAMONTAGE_ACTOR": "ada"}
     server = StdioServerParameters(
         command=sys.executable, args=["-P", "-m", "dreamontage.server.cli", "serve", "--log", "json"],
         env=environment, cwd=pictures[0].parent,
@@ -104,7 +104,7 @@ async def test_one_montage_can_be_followed_through_server_and_worker(
         ("plan_montage", "answered"),
         ("remove_anchors", "refused"),
     ]
-    assert {line["montage_id"] for line in calls} == {plan["montage_id"]}
+    assert {(line["actor"], line["montage_id"]) for line in calls} == {("ada", plan["montage_id"])}
     assert "a secret" not in json.dumps(told)
 
 
