@@ -1,6 +1,7 @@
 # Two commands for a fresh machine with Python 3.11 or newer, make and git:
 #   make demo   sets up what it needs and makes one shot from real photographs and a clip, into demo/
 #   make test   sets up and runs lint, types, import contract and tests
+# make conformance runs the official MCP conformance suite against the server, both revisions, and over kills of it.
 # make mcpb packs what is committed as a bundle for Claude Desktop.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
@@ -10,10 +11,13 @@ ROOMS := server generator schemas
 FILES := $(shell find $(ROOMS) -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
 CODE := $(ROOMS) tests
 
-.PHONY: demo test lint mcpb clean
+.PHONY: demo conformance test lint mcpb clean
 
 demo: .venv/run-$(FILES)
 	$(BIN)/dreamontage demo --out demo
+
+conformance: .venv/test-$(FILES)
+	PYTHONPATH=tests $(BIN)/python tests/conformance/run.py
 
 test: .venv/test-$(FILES) lint
 	$(BIN)/python -m pytest
