@@ -21,7 +21,7 @@ def test_the_child_reads_no_other_file_writes_none_starts_nothing_and_reaches_no
     secret.write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         attempt = {"read": str(secret), "write": str(tmp_path / "new"), "connect": listening.getsockname()}
-        (ways_out,), fault = ask("escape", attempt)
+        (ways_out,), fault, _ = ask("escape", attempt)
     assert fault is None
     assert ways_out == {"files": False, "writing": False, "programs": False, "network": False}
     assert not (tmp_path / "new").exists()

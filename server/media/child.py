@@ -26,10 +26,11 @@ _KEPT: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "VIRTUAL_
 
 
 class Outcome(NamedTuple):
-    """What the child answered: one reply per finished item, and the fault that ended it early, if any."""
+    """What the child answered: one reply per finished item, the fault that ended it early, and the signal, if any."""
 
     replies: list[dict[str, Any]]
     fault: MediaRejected | None
+    signal: int = 0
 
 
 def ask(
@@ -70,7 +71,7 @@ def _outcome(said: bytes, complaints: bytes, status: int) -> Outcome:
         if "fault" in line:
             return Outcome(replies, MediaRejected(**line["fault"]))
     if status < 0:
-        return Outcome(replies, MediaRejected(**_beyond_limits()))
+        return Outcome(replies, MediaRejected(**_beyond_limits()), -status)
     if status > 0:
         last = complaints.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise DreamontageError(f"the media reader cannot run ({last[0][:200]})", next_call="run `dreamontage doctor`")
@@ -117,21 +118,49 @@ def _tasks() -> dict[str, Task]:
     av.logging.set_level(av.logging.PANIC)
     return {
         "probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails, "pictures": _pictures,
-        "escape": _escape, "rows": _rows,
+        "rows": _rows, "judge": _judge, "escape": _escape,
     }  # fmt: skip
 
 
 def _probe(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    for descriptor in files:
+        allow_time()
+        yield _cleaned_and_probed(descriptor)
+
+
+def _cleaned_and_probed(descriptor: int) -> dict[str, Any]:
     from dreamontage.server.media.magic import HEAD_BYTES, container_of
     from dreamontage.server.media.metadata import remove_metadata
     from dreamontage.server.media.probe import probe
 
-    for descriptor in files:
+    with open(descriptor, "rb+") as file:
+        remove_metadata(file, container_of(file.read(HEAD_BYTES)))
+        file.seek(0)
+        return asdict(probe(file))
+
+
+def _judge(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    """What becomes of each file, for `dreamontage fuzz`; what is taken in is also decoded as a render would."""
+    from dreamontage.generator.frames import load_clip, load_still
+
+    for descriptor, path in zip(files, arguments["paths"], strict=True):
         allow_time()
-        with open(descriptor, "rb+") as file:
-            remove_metadata(file, container_of(file.read(HEAD_BYTES)))
-            file.seek(0)
-            yield asdict(probe(file))
+        try:
+            found = _cleaned_and_probed(descriptor)
+        except DreamontageError:
+            yield {"outcome": "refused"}
+            continue
+        except Exception as error:  # as in main: the file's fault
+            yield {"outcome": f"refused as damaged ({type(error).__name__})"}
+            continue
+        try:
+            if found["kind"] == "still":
+                load_still(Path(path), found["container"], (64, 48))
+            else:
+                load_clip(Path(path), found["container"], size=(64, 48), max_frames=33)
+            yield {"outcome": "taken in"}
+        except Exception as error:
+            yield {"outcome": f"taken in, but not decoded ({type(error).__name__}: {error})"[:200]}
 
 
 def _frame(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:

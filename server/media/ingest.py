@@ -162,7 +162,7 @@ def _probed(distinct: Sequence[_Copy]) -> list[dict[str, object]]:
     with ExitStack() as opened:
         files = [opened.enter_context(copy.blob.path.open("rb+")) for copy in distinct]
         room = max(copy.blob.bytes for copy in distinct)
-        replies, fault = ask("probe", {}, [file.fileno() for file in files], output_bytes=room, items=len(files))
+        replies, fault, _ = ask("probe", {}, [file.fileno() for file in files], output_bytes=room, items=len(files))
     if fault:
         culprit = distinct[len(replies)]
         with _naming(culprit.field), _about(culprit.name):
