@@ -73,7 +73,7 @@ def fitting(
 def _another_content(montage: Montage, item: Found) -> InvalidInput:
     video, part = item.video, item.video.report.segments[item.ordinal]
     if video.montage_id != montage.id:
-        way = f"merge_montage(montage_id={montage.id!r}, from_id={video.montage_id!r}), then choose_take again"
+        way = f"merge_montage(montage_id={montage.id!r}, source_id={video.montage_id!r}), then choose_take again"
     else:
         way = f"get_montage(montage_id={montage.id!r}, since_revision={video.revision}), which tells what changed"
     return InvalidInput(
