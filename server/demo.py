@@ -43,7 +43,7 @@ def run(out: Path, quality: str) -> None:
         try:
             anyio.run(_Demo(studio, out, quality, console).play)
         finally:
-            _stop_worker(studio)
+            stop_worker(studio)
     console.print(f"Done in {time.monotonic() - began:.0f} s. Look at {out / FILES[0]} and {out / AGAIN[0]}.")
 
 
@@ -136,7 +136,7 @@ def _lines(result: CallToolResult) -> list[str]:
     ]
 
 
-def _stop_worker(studio: Studio) -> None:
+def stop_worker(studio: Studio) -> None:
     """The demo's worker has nothing more to do; others leave by themselves after ten idle minutes."""
     for worker in studio.workers():
         with contextlib.suppress(ProcessLookupError):
