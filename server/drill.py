@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -28,6 +28,7 @@ from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
 
 from .checking import check
+from .device import command_of
 from .rehearsal import LEDGER, MODULE, SEGMENTS, pid_file
 from .store import Studio, new_id
 from .store.jobs import FINAL
@@ -56,30 +57,37 @@ class Finding:
 
 
 @dataclass
+class Agent:
+    """An actor that renders its own montage again and again: how often it asked, and the jobs it waits for."""
+
+    name: str
+    montage: Montage
+    asked: int = 0
+    waiting: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Drill:
-    """A drill on a fresh studio: `agents` actors render through servers of their own while processes die."""
+    """A drill on a fresh studio: agents render through servers of their own while processes die."""
 
     studio: Studio
     kills: int
     stops: int
-    agents: int
+    agents: list[Agent]
     chance: random.Random
-    asked: int = 0
     refused: int = 0
     killed_workers: int = 0
     killed_servers: int = 0
     stalled: int = 0
     stayed: int = 0
     over: bool = False
-    montages: list[Montage] = field(default_factory=list)
 
     async def run(self, progress: Progress) -> None:
         """Load, kills and stalls, until every job that was asked for has ended."""
         bar = progress.add_task("killing and stalling", total=self.kills + self.stops)
-        self.montages = [_montage(self.studio, number) for number in range(self.agents)]
         async with anyio.create_task_group() as group:
-            for number in range(self.agents):
-                group.start_soon(self._agent, f"agent-{number + 1}", self.montages[number])
+            for agent in self.agents:
+                group.start_soon(self._agent, agent)
             acts = ["stop"] * self.stops + ["kill"] * self.kills
             self.chance.shuffle(acts)
             for act in acts:
@@ -89,28 +97,30 @@ class Drill:
             progress.update(bar, description="finishing the jobs")
         await self._dismiss()
 
-    async def _agent(self, name: str, montage: Montage) -> None:
+    async def _agent(self, agent: Agent) -> None:
         """Keep DEPTH jobs in the queue; when the server dies, start another and repeat the call that had no answer."""
-        waiting: list[str] = []
-        number = 0
-        command = ["-P", "-m", MODULE, "serve", str(self.studio.folder), name]
-        environment = {**os.environ, "DREAMONTAGE_ACTOR": name, "DREAMONTAGE_LOG_LEVEL": "error"}
+        command = ["-P", "-m", MODULE, "serve", str(self.studio.folder), agent.name]
+        environment = {**os.environ, "DREAMONTAGE_ACTOR": agent.name, "DREAMONTAGE_LOG_LEVEL": "error"}
         server = StdioServerParameters(command=sys.executable, args=command, env=environment)
-        while not self.over or waiting:
-            with suppress(Exception):  # the server was killed; whatever else broke shows in the findings
-                async with Client(server) as client:
-                    while not self.over or waiting:
-                        if len(waiting) < DEPTH and not self.over:
-                            key = f"{name}-{number}"
-                            job = await self._call(
-                                client, "render_segments", montage_id=montage.id, seed=number, idempotency_key=key
-                            )
-                            number, self.asked = number + 1, self.asked + 1
-                            waiting.append(job["job_id"])
-                        else:
-                            job = await self._call(client, "get_job", job_id=waiting[0], wait_s=1)
-                            if job["state"] in FINAL:
-                                waiting.pop(0)
+        with (self.studio.folder / f"{agent.name}.log").open("w") as log:
+            while not self.over or agent.waiting:
+                with suppress(Exception):  # the server was killed; whatever else broke shows in the findings
+                    async with Client(stdio_client(server, log)) as client:
+                        while not self.over or agent.waiting:
+                            await self._next_call(client, agent)
+
+    async def _next_call(self, client: Client, agent: Agent) -> None:
+        if len(agent.waiting) < DEPTH and not self.over:
+            key = f"{agent.name}-{agent.asked}"
+            job = await self._call(
+                client, "render_segments", montage_id=agent.montage.id, seed=agent.asked, idempotency_key=key
+            )
+            agent.asked += 1
+            agent.waiting.append(job["job_id"])
+        else:
+            job = await self._call(client, "get_job", job_id=agent.waiting[0], wait_s=1)
+            if job["state"] in FINAL:
+                agent.waiting.pop(0)
 
     async def _call(self, client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
         with anyio.fail_after(_CALL_LIMIT_S):
@@ -121,8 +131,7 @@ class Drill:
     async def _kill(self) -> None:
         """SIGKILL to a worker or a server, at a moment that nobody chose."""
         if self.chance.random() < 0.5:
-            names = [f"agent-{number + 1}" for number in range(self.agents)]
-            await self._until(lambda: (pid := self._server(self.chance.choice(names))) and _kill(pid))
+            await self._until(lambda: (pid := self._server(self.chance.choice(self.agents).name)) and _kill(pid))
             self.killed_servers += 1
         else:
             # Three attempts without a new take end a job, so a worker gets to keep one between two kills.
@@ -183,14 +192,15 @@ def findings(drill: Drill) -> Iterator[Finding]:
     with studio.db.read() as connection:
         takes = connection.execute("SELECT count(*), count(DISTINCT fingerprint) FROM take").fetchone()
         videos = connection.execute("SELECT count(*) FROM video").fetchone()[0]
+    asked = sum(agent.asked for agent in drill.agents)
     blows = drill.killed_workers + drill.stalled
     yield Finding("workers killed", drill.killed_workers)
     yield Finding("servers killed", drill.killed_servers)
     yield Finding("workers stopped past their heartbeat and continued", drill.stalled)
     yield Finding("stopped workers that did not leave when continued", drill.stayed, 0)
-    yield Finding("jobs asked for", drill.asked)
-    yield Finding("jobs lost", drill.asked - states["done"], 0)
-    yield Finding("jobs made twice", len(jobs) - drill.asked, 0)
+    yield Finding("jobs asked for", asked)
+    yield Finding("jobs lost", asked - states["done"], 0)
+    yield Finding("jobs made twice", len(jobs) - asked, 0)
     yield Finding("calls refused", drill.refused, 0)
     yield Finding("segments rendered", len(set(begun)))
     yield Finding("segments redone (at most one per worker killed or stopped)", len(begun) - len(set(begun)), blows)
@@ -207,7 +217,8 @@ def run(kills: int, stops: int, agents: int, seed: int, keep: Path | None = None
     with tempfile.TemporaryDirectory(prefix="dreamontage-drill-") as temporary:
         folder = keep or Path(temporary) / "studio"
         with Studio(folder, folder / "out") as studio:
-            drill = Drill(studio, kills, stops, agents, random.Random(seed))
+            actors = [Agent(f"agent-{n + 1}", _montage(studio, n)) for n in range(agents)]
+            drill = Drill(studio, kills, stops, actors, random.Random(seed))
             began = time.monotonic()
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 anyio.run(drill.run, progress)
@@ -271,9 +282,4 @@ def _send(pid: int, number: signal.Signals) -> bool:
 
 def _alive(pid: int) -> bool:
     """Whether this number is a living process of the drill, and not another's that got the same number since."""
-    if Path("/proc/self").exists():
-        with suppress(OSError):
-            return MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()  # empty for one that waits to be reaped
-        return False
-    shown = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return MODULE in shown and not shown.startswith("Z")
+    return MODULE in command_of(pid)

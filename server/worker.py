@@ -26,7 +26,7 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
-from .device import keep_device, take_device
+from .device import end_stalled, keep_device, take_device
 from .housekeeping import collect, disk_bytes
 from .logs import about, configure
 from .store import DeviceLost, StaleAttempt, Studio, new_id
@@ -44,6 +44,8 @@ MODULE = "dreamontage.server.worker"
 LOG_NAME = "worker.log"
 _LOG_BYTES = 4 * 2**20
 _POLL_S = 0.25
+_BEGIN_WAIT_S = 5.0
+"""So long no living process holds the database's lock; a stalled worker may."""
 _PROGRESS_EVERY_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,11 @@ class Worker:
         Ends as well when another worker has taken the device, because this one was stalled.
         """
         self.id = new_id("w")
-        self.studio.begin_work(self.id, self.device, os.getpid())
+        try:
+            self.studio.begin_work(self.id, self.device, os.getpid(), _BEGIN_WAIT_S)
+        except Busy:
+            end_stalled(self.studio, self.device)
+            self.studio.begin_work(self.id, self.device, os.getpid())
         with self._heartbeat():
             try:
                 self._work()

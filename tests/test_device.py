@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import slow_renderer
 
 from dreamontage.generator.render import RenderTask
+from dreamontage.schemas.errors import Busy
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.montage import Montage
 from dreamontage.server.device import keep_device, take_device
@@ -108,3 +112,32 @@ def test_a_studio_that_is_opened_by_a_link_has_the_same_lock(studio: Studio, tmp
         held = take_device(studio, "cpu")
         assert held is not None and take_device(linked, "cpu") is None
         os.close(held)
+
+
+STALLED_INSIDE_A_TRANSACTION = """
+import os, signal, sys
+from dreamontage.server.store import Studio
+with Studio(sys.argv[1]) as studio:
+    studio.begin_work("w_stalled", "cpu", os.getpid())
+    with studio.db.write() as connection:
+        connection.execute("UPDATE worker SET heartbeat_at = 0")
+        connection.commit()
+        connection.execute("BEGIN IMMEDIATE")
+        os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_worker_that_stalled_inside_a_transaction_is_killed_because_it_would_hold_up_everybody(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamontage.server.worker._BEGIN_WAIT_S", 0.1)
+    montage = studio.create_montage(Montage(id=new_id("m"), duration_s=2))
+    job = studio.enqueue(montage, RenderRequest(), None)
+    slow_renderer.open_gates(studio, slow_renderer.SEGMENTS)
+    stalled = subprocess.Popen([sys.executable, "-c", STALLED_INSIDE_A_TRANSACTION, str(studio.folder)])
+    os.waitid(os.P_PID, stalled.pid, os.WSTOPPED | os.WNOWAIT)
+    with pytest.raises(Busy), studio.db.write(0.1):
+        pass
+    Worker(studio, render=slow_renderer.render, idle_exit_s=0).run()
+    assert stalled.wait(10) == -signal.SIGKILL
+    assert studio.job(job.id).state == "done"

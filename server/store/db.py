@@ -59,12 +59,14 @@ class Database:
             self._idle.append(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, wait_s: float = BUSY_TIMEOUT_S) -> Iterator[sqlite3.Connection]:
         """One transaction that holds the write lock from its first statement; rolled back when the block raises.
 
-        Raises StudioFull when the disk is full, Busy when other writers hold the lock for 30 s.
+        Raises StudioFull when the disk is full, Busy when other writers hold the lock for `wait_s`.
         """
         with self.read() as connection:
+            if wait_s != BUSY_TIMEOUT_S:
+                connection.execute(f"PRAGMA busy_timeout = {round(1000 * wait_s)}")
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -74,6 +76,8 @@ class Database:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if wait_s != BUSY_TIMEOUT_S:
+                    connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_TIMEOUT_S)}")
 
     def close(self) -> None:
         """Close every connection that is not lent out."""

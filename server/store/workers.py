@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .db import Database
+from .db import BUSY_TIMEOUT_S, Database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,12 +30,13 @@ class WorkerStore:
 
     db: Database
 
-    def begin_work(self, worker_id: str, device: str, pid: int) -> None:
+    def begin_work(self, worker_id: str, device: str, pid: int, wait_s: float = BUSY_TIMEOUT_S) -> None:
         """Make a worker the one of its device. The caller has just taken the device's lock.
 
         Every other worker of the device is gone from now on: one that was stalled and wakes up claims nothing more.
+        Raises Busy when others hold the database's lock for `wait_s`.
         """
-        with self.db.write() as connection:
+        with self.db.write(wait_s) as connection:
             connection.execute("UPDATE worker SET gone = 1 WHERE device = ?", (device,))
             _beat(connection, worker_id, device, pid, "waiting")
 
