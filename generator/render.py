@@ -69,11 +69,14 @@ class Meter:
     slots_done: float = 0.0
     segments_done: int = 0
     denoise_s: float = 0.0
+    delivery_s: float = 0.0
 
     def tell(self, stage: str) -> None:
         """Report; an exception from the receiver ends the job."""
         if self.denoise_s and self.steps_done:
             self.step_s = self.denoise_s / self.steps_done
+        if self.delivery_s and self.slots_done:
+            self.slot_s = self.delivery_s / self.slots_done
         done = self.steps_done * self.step_s + self.slots_done * self.slot_s
         total = self.steps * self.step_s + self.slots * self.slot_s
         self.report(
@@ -207,12 +210,11 @@ def _deliver(
 ) -> Video:  # fmt: skip
     """One video of these takes, or of the previz; `loading_s` were spent on reading and encoding before."""
     meter.segments_done = meter.segments
-    before = meter.slots_done
+    slots, seconds = meter.slots_done, meter.delivery_s
 
     def on_frames(done: int, total: int) -> None:
-        meter.slots_done = before + plan.slots * done / total
-        if done:
-            meter.slot_s = (time.perf_counter() - decoding_began) / (meter.slots_done - before)
+        meter.slots_done = slots + plan.slots * done / total
+        meter.delivery_s = seconds + time.perf_counter() - decoding_began
         meter.tell("decoding")
 
     decoding_began = time.perf_counter()
