@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from dreamontage.schemas.anchor import Anchor
@@ -193,12 +193,15 @@ def cut(
         else:
             free = [b for b in range(a + shortest, a + cap + 1) if not any(c + 1 < b <= e for c, e in clips)]
             good = [b for b in free if slots - b >= shortest] or free
-            # A forced split leaves the next anchor's segment room, so that cuts fall in step again at every anchor.
-            roomy = [b for b in good if not any(b < end < b + shortest for end in ends)]
-            b = max([b for b in good if b in ends] or roomy or good)
+            b = max([b for b in good if b in ends] or _roomy(good, ends, shortest) or good)
         segments.append((a, b))
         a = b
     return segments
+
+
+def _roomy(splits: Sequence[int], ends: Collection[int], shortest: int) -> list[int]:
+    """Forced splits that leave the next anchor's segment room, so that cuts fall in step again at every anchor."""
+    return [b for b in splits if not any(b < end < b + shortest for end in ends)]
 
 
 def segment_seed(montage_seed: int, closing_anchor: str, ordinal: int) -> int:
