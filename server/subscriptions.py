@@ -6,7 +6,7 @@ tells its clients that `montage://{id}` changed. A cue carries no content and is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -33,6 +33,7 @@ class EventBus(InMemorySubscriptionBus):
         self._studio = studio
         self._seen = 0
         self._wanted: anyio.Event | None = None
+        self._runners: list[TaskGroup] = []
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Register a listener; nothing that is written from now on escapes it."""
@@ -43,7 +44,19 @@ class EventBus(InMemorySubscriptionBus):
         return super().subscribe(listener)
 
     async def run(self) -> None:
-        """Watch the event log while anyone listens, until cancelled."""
+        """Watch the event log while anyone listens, until cancelled. A server runs it as long as it has clients."""
+        async with anyio.create_task_group() as tasks:
+            self._runners.append(tasks)
+            try:
+                await self._watch()
+            finally:
+                self._runners.remove(tasks)
+
+    def soon(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Have a runner send something, so that no listener waits for a client."""
+        self._runners[0].start_soon(send)
+
+    async def _watch(self) -> None:
         while True:
             if not self._listeners:
                 self._wanted = anyio.Event()
@@ -63,9 +76,8 @@ class HandshakeEra:
     holds up nobody.
     """
 
-    def __init__(self, bus: EventBus, tasks: TaskGroup) -> None:
+    def __init__(self, bus: EventBus) -> None:
         self._bus = bus
-        self._tasks = tasks
 
     async def subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
         """Tell this connection when the resource changes. Raises MCPError beyond MAX_PER_CONNECTION resources."""
@@ -96,14 +108,14 @@ class HandshakeEra:
             nonlocal on_its_way
             if event == ResourceUpdated(uri=uri) and not on_its_way:
                 on_its_way = True
-                self._tasks.start_soon(tell)
+                self._bus.soon(tell)
 
         return hear
 
 
-def serve_handshake_era(server: MCPServer[Any], bus: EventBus, tasks: TaskGroup) -> None:
+def serve_handshake_era(server: MCPServer[Any], bus: EventBus) -> None:
     """Add the methods that MCPServer itself does not serve; which revisions have them is the SDK's to know."""
-    era = HandshakeEra(bus, tasks)
+    era = HandshakeEra(bus)
     lowlevel = server._lowlevel_server
     lowlevel.add_request_handler("resources/subscribe", SubscribeRequestParams, era.subscribe)
     lowlevel.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, era.unsubscribe)
