@@ -1,4 +1,4 @@
-"""How tools are declared: title, the four hints, and schemas small enough that the whole list stays under 6k tokens."""
+"""How tools are declared: title, the four hints, and schemas small enough that the whole list stays under 8k tokens."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tool(
     """Declare a tool: its name is the function's, its description the docstring. No tool reaches out to the world.
 
     `scope`: what callers must be allowed to do; left out, read for what only reads and edit for the rest. `known`:
-    argument types whose fields an earlier tool of the list has shown already.
+    types in arguments and answers whose fields an earlier tool of the list has shown already.
     """
 
     def declare(function: Callable[..., Any]) -> ScopedTool:
@@ -67,14 +67,14 @@ def tool(
         assert isinstance(made, ScopedTool)
         made.scope = scope or ("read" if read_only else "edit")
         parameters = _terse(compact(made.parameters, _NOISE_IN), _SILENT)
-        for name in known:
+        for name in set(known) & set(parameters.get("$defs", {})):
             parameters["$defs"][name].pop("properties")
         if not read_only:
             parameters["properties"][KEY] = {"type": "string"}
         made.parameters = inlined(parameters) | {"additionalProperties": False}
         output = made.fn_metadata.output_schema
         assert output is not None
-        made.fn_metadata.output_schema = inlined(_terse(compact(output, _NOISE_OUT), set(output.get("$defs", {}))))
+        made.fn_metadata.output_schema = inlined(_named(compact(output, _NOISE_OUT), known))
         made.fn_metadata.output_schema.pop("description", None)
         return made
 
@@ -120,6 +120,15 @@ def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     shared = {name: resolved(part) for name, part in definitions.items() if used[name] > 1}
     rest = resolved({key: value for key, value in schema.items() if key != "$defs"})
     return {"$defs": shared, **rest} if shared else dict(rest)
+
+
+def _named(schema: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """An output schema whose inner objects only name their fields, or not even those: answers show the rest."""
+    inner: dict[str, Any] = {}
+    for name, part in schema.get("$defs", {}).items():
+        fields = {} if name in known else {"description": ", ".join(part.get("properties", {}))}
+        inner[name] = {"type": "object", **fields} if "properties" in part else part
+    return {**schema, "$defs": inner}
 
 
 def _terse(schema: dict[str, Any], silent: set[str]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
 from .planning import describe_plan, next_calls, sound_notes
 
+SHOWN = ("AnchorLine", "Outlook")
+"""Parts of an edit's answer that add_anchors shows."""
 Ripple = Annotated[bool, Field(description="Shift what is later.")]
 
 
@@ -50,7 +52,7 @@ def add_anchors(
     return edited(ctx, montage_id, "add_anchors", added, change, if_revision, touches, sound_notes(media))
 
 
-@tool("Change anchors", destructive=True, idempotent=True, known=["SourceForm"])
+@tool("Change anchors", destructive=True, idempotent=True, known=["SourceForm", *SHOWN])
 def update_anchors(
     ctx: Ctx,
     montage_id: MontageId,
@@ -75,7 +77,7 @@ def update_anchors(
     return edited(ctx, montage_id, "update_anchors", changed, change, if_revision, touches)
 
 
-@tool("Unpin anchors", destructive=True)
+@tool("Unpin anchors", destructive=True, known=SHOWN)
 def remove_anchors(
     ctx: Ctx,
     montage_id: MontageId,

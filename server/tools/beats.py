@@ -16,10 +16,10 @@ from ..answers import EditAnswer
 from ..arguments import MontageId, Revision
 from ..context import Ctx
 from ..toolkit import tool
-from .anchors import edited
+from .anchors import SHOWN, edited
 
 
-@tool("Edit beats", destructive=True, known=["Camera"])
+@tool("Edit beats", destructive=True, known=["Camera", *SHOWN])
 def edit_beats(
     ctx: Ctx,
     montage_id: MontageId,

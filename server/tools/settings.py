@@ -16,10 +16,10 @@ from ..answers import EditAnswer
 from ..arguments import Duration, MontageId, Revision
 from ..context import Ctx
 from ..toolkit import tool
-from .anchors import edited
+from .anchors import SHOWN, edited
 
 
-@tool("Change a montage's settings", destructive=True, idempotent=True)
+@tool("Change a montage's settings", destructive=True, idempotent=True, known=SHOWN)
 def update_montage(
     ctx: Ctx,
     montage_id: MontageId,

@@ -24,7 +24,7 @@ from ..changes import told, told_patch, told_value
 from ..context import App, Ctx, app_of
 from ..store import Event
 from ..toolkit import tool
-from .anchors import edit_answer, edited
+from .anchors import SHOWN, edit_answer, edited
 
 _POLL_S = 0.1
 _MOST = 30
@@ -59,7 +59,7 @@ async def get_changes(
     return reply("\n".join([f"{head}{yours}:", *answer.changes]) + earlier, answer)
 
 
-@tool("Undo edits", destructive=True)
+@tool("Undo edits", destructive=True, known=SHOWN)
 def undo_changes(
     ctx: Ctx,
     montage_id: MontageId,
@@ -85,7 +85,7 @@ def undo_changes(
     return edited(ctx, montage_id, "undo_changes", args, change, if_revision, None, notes, as_is=True)
 
 
-@tool("Fork a montage")
+@tool("Fork a montage", known=SHOWN)
 def fork_montage(
     ctx: Ctx,
     montage_id: MontageId,
@@ -113,7 +113,7 @@ class _Unsettled(Exception):
         self.clashes = clashes
 
 
-@tool("Merge a fork", destructive=True)
+@tool("Merge a fork", destructive=True, known=SHOWN)
 def merge_montage(
     ctx: Ctx,
     montage_id: Annotated[MontageId, Field(description="Changes.")],
