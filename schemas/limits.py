@@ -32,7 +32,7 @@ MAX_CLIP_DURATION_S: Final = 600.0
 MAX_INLINE_BYTES: Final = 64 * 2**10
 PROBE_TIMEOUT_S: Final = 30.0
 PROBE_MEMORY_BYTES: Final = 4 * 2**30
-PROBE_OPEN_FILES: Final = 64
+PROBE_OPEN_FILES: Final = 256
 
 # Links as sources
 MAX_URL_CHARS: Final = 2_048

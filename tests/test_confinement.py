@@ -38,7 +38,7 @@ def confined(script: str) -> subprocess.CompletedProcess[str]:
     ("script", "words"),
     [
         ("bytearray(5 * 2**30)", "MemoryError"),
-        ("import os; [os.dup(0) for _ in range(100)]", "Too many open files"),
+        ("import os; [os.dup(0) for _ in range(300)]", "Too many open files"),
     ],
 )
 def test_memory_and_descriptors_are_bounded(script: str, words: str) -> None:
