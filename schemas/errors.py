@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class DreamontageError(Exception):
     """An error an agent can act on.
@@ -18,6 +20,11 @@ class DreamontageError(Exception):
         self.allowed = allowed
         self.next_call = next_call
         super().__init__(str(self))
+
+    @property
+    def code(self) -> str:
+        """What kind of error it is, for programs: not_found, conflict, invalid_input ..."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.problem}." if self.field else f"{self.problem}."
@@ -84,3 +91,7 @@ class QuotaExceeded(DreamontageError):
 
 class Cancelled(DreamontageError):
     """The job was cancelled on request; finished segments are kept."""
+
+
+class Unexpected(DreamontageError):
+    """Something broke that the caller could not know of; what is stored is safe."""

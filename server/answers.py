@@ -9,6 +9,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from dreamontage.schemas import limits
+from dreamontage.schemas.errors import DreamontageError
 from dreamontage.schemas.job import Job, JobState
 from dreamontage.schemas.media import Media, MediaKind
 from dreamontage.schemas.montage import Beat, Montage, Quality
@@ -259,6 +260,16 @@ class ModelsAnswer(Answer):
     models: list[ModelLine]
 
 
+class Refusal(Answer):
+    """What every error answers, whatever the tool."""
+
+    code: str
+    problem: str
+    field: str | None = None
+    allowed: str | None = None
+    next: list[str] | None = None
+
+
 def reply(text: str, structured: Answer, picture: bytes | None = None) -> CallToolResult:
     """The result of a call: short text, structured content without nulls, one JPEG picture inline."""
     content: list[ContentBlock] = [TextContent(type="text", text=text)]
@@ -269,9 +280,16 @@ def reply(text: str, structured: Answer, picture: bytes | None = None) -> CallTo
     return CallToolResult(content=content, structured_content=structured.model_dump(mode="json", exclude_none=True))
 
 
-def failure(text: str) -> CallToolResult:
-    """An error the agent can read and act on."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+def failure(error: DreamontageError, field: str | None = None) -> CallToolResult:
+    """An error the agent can read and act on, and a program, too. `field`: where the error's own text names it."""
+    refusal = Refusal(
+        code=error.code,
+        problem=error.problem,
+        field=error.field or field,
+        allowed=error.allowed,
+        next=[error.next_call] if error.next_call else None,
+    )
+    return reply(str(error), refusal).model_copy(update={"is_error": True})
 
 
 def anchor_lines(plan: Plan, montage: Montage) -> list[AnchorLine]:

@@ -18,14 +18,14 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
-from dreamontage.schemas.errors import DreamontageError
+from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound, Unexpected
 
 from . import uploads
 from .actors import actor_of
 from .answers import failure
 from .calls import KEY, once
 from .context import App, app_of
-from .faults import describe
+from .faults import describe, first_field
 from .files import ROUTE, FileLinks
 from .logs import each_call
 from .media.roots import media_roots
@@ -61,13 +61,12 @@ class DreamontageServer(MCPServer[App]):
         """Call a tool; what an agent can mend comes back as an error result it can read, never as a traceback."""
         tool = next((tool for tool in TOOLS if tool.name == name), None)
         if tool is None:
-            return failure(f"There is no tool {name[:64]!r}. Known: {', '.join(tool.name for tool in TOOLS)}.")
+            names = ", ".join(tool.name for tool in TOOLS)
+            return failure(NotFound(f"There is no tool {name[:64]!r}", allowed=names))
         known = tool.parameters.get("properties", {})
         if unknown := [key for key in arguments if key not in known]:
-            return failure(
-                f"{unknown[0][:64]}: {name} has no such argument. "
-                f"Allowed: {', '.join(known) or 'none, it takes nothing'}."
-            )
+            allowed = ", ".join(known) or "none, it takes nothing"
+            return failure(InvalidInput(f"{name} has no such argument", field=unknown[0][:64], allowed=allowed))
         assert context is not None
         own = {key: value for key, value in arguments.items() if key != KEY}
         try:
@@ -76,21 +75,24 @@ class DreamontageServer(MCPServer[App]):
             run = partial(super().call_tool, name, own, context)
             return await once(app_of(context).studio, actor.name, name, arguments, run)
         except DreamontageError as error:
-            return failure(_lesson(name, error))
+            return _refusal(name, error)
         except ToolError as error:
-            return failure(_lesson(name, error.__cause__))
+            return _refusal(name, error.__cause__)
 
 
-def _lesson(name: str, cause: BaseException | None) -> str:
+def _refusal(name: str, cause: BaseException | None) -> CallToolResult:
     if isinstance(cause, DreamontageError):
         log.info("%s refused: %s", name, cause)
-        return str(cause)
+        return failure(cause)
     if isinstance(cause, ValidationError):
-        return describe(name, cause)
+        return failure(InvalidInput(describe(name, cause)), first_field(cause))
     log.error("%s broke", name, exc_info=cause)
-    return (
-        f"{name} broke unexpectedly ({type(cause).__name__}); stored montages and jobs are safe, and details are in "
-        "the server's log. Next: repeat the call once, else run `dreamontage doctor`."
+    return failure(
+        Unexpected(
+            f"{name} broke unexpectedly ({type(cause).__name__}); stored montages and jobs are safe, and details are "
+            "in the server's log",
+            next_call="repeat the call once, else run `dreamontage doctor`",
+        )
     )
 
 

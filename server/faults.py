@@ -35,9 +35,18 @@ def describe(tool: str, error: ValidationError) -> str:
     return " ".join(shown) + more + " Nothing was changed."
 
 
+def first_field(error: ValidationError) -> str:
+    """The argument in which the first fault is."""
+    return _where([str(part) for part in error.errors(include_url=False)[0]["loc"] if part not in _KINDS])
+
+
+def _where(path: list[str]) -> str:
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path).lstrip(".") or "arguments"
+
+
 def _sentence(tool: str, fault: Any) -> str:
     path = [str(part) for part in fault["loc"] if part not in _KINDS]
-    where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path).lstrip(".") or "arguments"
+    where = _where(path)
     if fault["type"] == "extra_forbidden":
         return f"{where[:120]}: not known. Allowed: {', '.join(_allowed(tool, path[:-1]))}."
     if fault["type"] == "missing":

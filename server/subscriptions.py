@@ -6,7 +6,7 @@ tells its clients that `montage://{id}` changed. A cue carries no content and is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -52,7 +52,7 @@ class EventBus(InMemorySubscriptionBus):
             finally:
                 self._runners.remove(tasks)
 
-    def soon(self, send: Callable[[], Awaitable[None]]) -> None:
+    def soon(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have a runner send something, so that no listener waits for a client."""
         self._runners[0].start_soon(send)
 
