@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.report import Video
 
 from .store import Studio
@@ -61,6 +64,7 @@ def check(studio: Studio, tick: Tick = lambda: None) -> Iterator[Fault]:
     for what, query in _REFERENCES.items():
         if names := [str(row[0]) for row in _rows(studio, query)]:
             yield Fault("problem", f"{what}: {', '.join(names[:5])}" + (" and more" if len(names) > 5 else ""))
+    yield from _astray(studio)
     for media_id, sha256 in _rows(studio, "SELECT id, sha256 FROM media"):
         yield from _file(f"media {media_id}", studio.folder / "blobs" / sha256, sha256)
         tick()
@@ -106,6 +110,18 @@ def _file(name: str, path: Path, sha256: str) -> Iterator[Fault]:
 
 def _takes(studio: Studio) -> list[str]:
     return [row[0] for row in _rows(studio, "SELECT DISTINCT fingerprint FROM take")]
+
+
+def _astray(studio: Studio) -> Iterator[Fault]:
+    """Montages that are not what their event log tells."""
+    current = "SELECT id, body FROM montage JOIN revision ON montage_id = id AND revision.revision = montage.revision"
+    for montage_id, body in _rows(studio, current):
+        try:
+            whole = studio.replay(montage_id) == Montage.model_validate_json(body)
+        except ValidationError:
+            whole = False
+        if not whole:
+            yield Fault("problem", f"{montage_id} is not what its event log tells")
 
 
 def _rows(studio: Studio, query: str) -> list[Any]:

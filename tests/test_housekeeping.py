@@ -154,6 +154,7 @@ def test_check_finds_every_broken_file_and_reference(studio: Studio) -> None:
         Fault("problem", f"revisions without their event: {video.montage_id} revision 1"),
         Fault("problem", f"anchors whose media is unknown: {video.montage_id} img_unknown"),
         Fault("problem", f"jobs of unknown revisions: {job.id}"),
+        Fault("problem", f"{video.montage_id} is not what its event log tells"),
         Fault("problem", f"media {media}: its file has sha256 {digest[:16]}…, not {studio.media(media).sha256[:16]}…"),
         Fault("problem", f"video {video.id}: its file is missing"),
         Fault("problem", f"video {video.id}: sheet.jpg is missing"),
@@ -161,7 +162,7 @@ def test_check_finds_every_broken_file_and_reference(studio: Studio) -> None:
     notes = sorted(fault.what for fault in check(studio) if fault.severity == "note")
     assert [note.endswith(again) for note in notes] == [True, True]
     run = CliRunner().invoke(app, ["check", "--studio", str(studio.folder)])
-    assert run.exit_code == 1 and "6 problems, 2 notes." in run.output
+    assert run.exit_code == 1 and "7 problems, 2 notes." in run.output
 
 
 def test_show_tells_how_much_everybody_holds(studio: Studio) -> None:
