@@ -19,6 +19,7 @@ ROOTS_VARIABLE: Final = "DREAMONTAGE_MEDIA_ROOTS"
 _ALLOWED: Final = "a media id, or the path of a file in the media roots"
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_QUOTES: Final = str.maketrans({"'": "’", '"': "”", "`": "’"})
 _OTHER_KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -59,8 +60,8 @@ def shorten(path: Path) -> str:
 
 
 def clean_name(text: str) -> str:
-    """A name that is safe to show: control and format characters gone, spaces folded, at most 80 characters."""
-    printable = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
+    """A name that is safe to show between quotes: at most 80 characters, without control and format characters."""
+    printable = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text.translate(_QUOTES))
     return " ".join(printable.split())[: limits.MAX_LABEL_CHARS]
 
 
