@@ -9,7 +9,7 @@ BIN := .venv/bin
 # A strict editable install does not see new files, so it is repeated when the list of files changes.
 ROOMS := server generator schemas
 FILES := $(shell find $(ROOMS) -type f -not -name '*.pyc' | sort | cksum | cut -d' ' -f1)
-CODE := $(ROOMS) tests
+CODE := $(ROOMS) tests examples
 
 .PHONY: demo conformance test lint mcpb clean
 

@@ -25,7 +25,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP instead of stdio.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8765,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8765,
     token_file: Annotated[
         Path | None, typer.Option(envvar="DREAMONTAGE_TOKEN_FILE", help="File with the bearer token.")
     ] = None,
@@ -49,6 +49,8 @@ def serve(
 
             build_server(opened, roots=media_root or [], urls=allow_urls).run("stdio")
             return
+        import socket
+
         import uvicorn
 
         from .auth import TOKEN_FILE, load_token
@@ -62,10 +64,13 @@ def serve(
             opened, load_token(file), host=host, names=name or [], roots=media_root or [], urls=allow_urls,
             invitation=page,
         )  # fmt: skip
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        typer.echo(f"Dreamontage listens on {address}/mcp\nBearer token: in {file}", err=True)
-        typer.echo(f"Page to look at: {page.link(address)} (opens once, within 15 minutes)", err=True)
-        uvicorn.run(served, host=host, port=port, log_config=None, access_log=False)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as listening:
+            port = listening.getsockname()[1]
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            typer.echo(f"Dreamontage listens on {address}/mcp\nBearer token: in {file}", err=True)
+            typer.echo(f"Page to look at: {page.link(address)} (opens once, within 15 minutes)", err=True)
+            uvicorn.Server(uvicorn.Config(served, log_config=None, access_log=False)).run(sockets=[listening])
 
 
 @app.command()
