@@ -121,7 +121,8 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def within(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
-    """The text, shortened with dots until it fits."""
+    """The text on one line, shortened with dots until it fits."""
+    text = " ".join(text.split())
     own = font(size)
     if len(text) < width and draw.textlength(text, font=own) <= width:
         return text

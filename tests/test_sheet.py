@@ -89,6 +89,7 @@ def test_pinned_frames_are_outlined_and_others_are_not() -> None:
 def test_a_long_title_and_label_do_not_break_the_sheet() -> None:
     cells = [Cell(noise((256, 144)), 1.0, "an exceedingly long label that goes on and on " * 3)] * 3
     assert opened(contact_sheet(cells, "title " * 200)).width <= 1600
+    assert opened(contact_sheet([Cell(noise((256, 144)), 1.0, "two\nlines")], "a brief\nof two lines")).width <= 1600
 
 
 def test_time_codes_read_as_minutes_seconds_hundredths() -> None:
