@@ -7,6 +7,7 @@ closes its segment, a clip that fits is never cut, and no window exceeds the mod
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -99,7 +100,12 @@ def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[Pl
 
 def name_of(anchor: Anchor) -> str:
     """How messages call an anchor: its id, with the label where it has one."""
-    return f"{anchor.id} ({anchor.label})" if anchor.label else anchor.id
+    return f"{anchor.id} ({_quoted(anchor.label)})" if anchor.label else anchor.id
+
+
+def _quoted(words: str) -> str:
+    """Somebody's words as data: in quotes, on one line."""
+    return json.dumps(words, ensure_ascii=False)
 
 
 def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int, str]:
@@ -131,8 +137,8 @@ def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, duration_s: f
         after = [s for s in free if s > right.slot][:1]
         seconds = " or ".join(f"{min(round(4 * s / fps, 3), duration_s):g}" for s in before + after)
         raise SlotTaken(
-            f"anchors {left.anchor_id} ({left.label}) and {right.anchor_id} ({right.label}) share the frames at "
-            f"{right.snapped_s:g} s",
+            f"anchors {left.anchor_id} ({_quoted(left.label)}) and {right.anchor_id} ({_quoted(right.label)}) "
+            f"share the frames at {right.snapped_s:g} s",
             field="second",
             allowed=f"for {right.anchor_id} the nearest seconds that work are {seconds}"
             if seconds

@@ -101,7 +101,12 @@ def shared_narratives(db: Database) -> None:
     db.table("montage").add_column("root", str)
     for column in ("archived", "last_anchor", "last_beat"):
         db.table("montage").add_column(column, int, not_null_default=0)
-    db.execute("UPDATE montage SET root = id")
+    for column in ("title_by", "brief_by"):
+        db.table("montage").add_column(column, str, not_null_default="")
+    db.execute(
+        "UPDATE montage SET root = id, brief_by = coalesce("
+        "(SELECT actor FROM event WHERE montage_id = id AND op = 'create'), '')"
+    )
     db.table("montage").create_index(["archived", "updated_at"])
     db.table("event").add_column("patch", str)
     _patch_what_is_there(db)

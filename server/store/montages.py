@@ -55,8 +55,9 @@ class MontageStore:
         branch = source.model_copy(update={"id": new_id("m"), "title": title, "archived": False})
         told = {"source": source.id, "source_revision": source.revision}
         with self.db.write() as connection:
-            root = connection.execute("SELECT root FROM montage WHERE id = ?", (source.id,)).fetchone()["root"]
+            root, wrote = connection.execute("SELECT root, brief_by FROM montage WHERE id = ?", (source.id,)).fetchone()
             first = self._insert(connection, branch, "fork", told, actor, root, signed=True)
+            connection.execute("UPDATE montage SET brief_by = ? WHERE id = ?", (wrote, first.id))
             if then is not None:
                 then(connection, first)
         return first
@@ -82,12 +83,27 @@ class MontageStore:
                 )
         return Montage.model_validate_json(row["body"])
 
-    def list_montages(self, limit: int = 20, offset: int = 0, archived: bool = False) -> list[Montage]:
-        """Montages, the last edited first; those that were put away, or the others."""
+    def list_montages(
+        self, limit: int = 20, after: tuple[float, str] | None = None, archived: bool = False
+    ) -> list[Montage]:
+        """Montages, the last edited first; those that were put away, or the others.
+
+        `after`: when the last one of an earlier page was edited, and its id.
+        """
+        at, last = after or (float("inf"), "")
         with self.db.read() as connection:
-            newest = f"{_CURRENT} WHERE archived = ? ORDER BY updated_at DESC, id LIMIT ? OFFSET ?"
-            rows = connection.execute(newest, (archived, limit, offset)).fetchall()
+            rows = connection.execute(
+                f"{_CURRENT} WHERE archived = :archived AND (updated_at < :at OR (updated_at = :at AND id > :last))"
+                " ORDER BY updated_at DESC, id LIMIT :limit",
+                {"archived": archived, "at": at, "last": last, "limit": limit},
+            ).fetchall()
         return [Montage.model_validate_json(row["body"]) for row in rows]
+
+    def edited_at(self, montage_id: str) -> float:
+        """When a montage was edited last, Unix seconds."""
+        with self.db.read() as connection:
+            row = connection.execute("SELECT updated_at FROM montage WHERE id = ?", (montage_id,)).fetchone()
+        return float(row["updated_at"])
 
     def edit_montage(
         self,
@@ -146,16 +162,11 @@ class MontageStore:
                 then(connection, edited)
         return edited
 
-    def author(self, montage_id: str, setting: str) -> str:
-        """Who last set a setting of a montage, such as its brief."""
+    def authors(self, montage_id: str) -> dict[str, str]:
+        """Who wrote the title and the brief of a montage; empty where nobody did."""
         with self.db.read() as connection:
-            row = connection.execute(
-                "SELECT actor FROM event WHERE montage_id = ? AND revision IS NOT NULL"
-                " AND op NOT IN ('add_anchors', 'update_anchors', 'remove_anchors', 'edit_beats')"
-                " AND patch -> ? IS NOT NULL ORDER BY seq DESC LIMIT 1",
-                (montage_id, setting),
-            ).fetchone()
-        return str(row["actor"]) if row is not None else ""
+            row = connection.execute("SELECT title_by, brief_by FROM montage WHERE id = ?", (montage_id,)).fetchone()
+        return {"title": row["title_by"], "brief": row["brief_by"]}
 
     def replay(self, montage_id: str) -> Montage:
         """The montage as its event log alone tells it: the same, byte for byte, as what is stored."""
@@ -241,6 +252,8 @@ def _write(
         " WHERE id = (SELECT root FROM montage WHERE id = ?)",
         (*highest, montage.id),
     )
+    for words in patch.keys() & {"title", "brief"}:
+        connection.execute(f"UPDATE montage SET {words}_by = ? WHERE id = ?", (actor, montage.id))
     record(connection, op, args, actor=actor, montage_id=montage.id, revision=montage.revision, patch=patch)
 
 

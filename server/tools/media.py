@@ -14,6 +14,7 @@ from dreamontage.schemas.media import Media
 from ..actors import actor_of
 from ..answers import MediaAnswer, MediaLine, UploadLine, reply
 from ..arguments import SourceArgument
+from ..changes import quoted
 from ..context import App, Ctx, app_of
 from ..toolkit import tool
 from ..uploads import Uploads
@@ -69,6 +70,6 @@ def describe(media: list[Media]) -> str:
     for line in map(MediaLine.of, media):
         length = f", {line.duration_s:g} s at {line.fps:g} fps" if line.duration_s is not None else ""
         lines.append(
-            f"{line.id}: {line.kind} {line.name} {line.size}{length}" + (f", {line.note}" if line.note else "")
+            f"{line.id}: {line.kind} {quoted(line.name)} {line.size}{length}" + (f", {line.note}" if line.note else "")
         )
     return "\n".join(lines)
