@@ -67,7 +67,8 @@ def serve(
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family) as listening:
             port = listening.getsockname()[1]
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
             typer.echo(f"Dreamontage listens on {address}/mcp\nBearer token: in {file}", err=True)
             typer.echo(f"Page to look at: {page.link(address)} (opens once, within 15 minutes)", err=True)
             uvicorn.Server(uvicorn.Config(served, log_config=None, access_log=False)).run(sockets=[listening])

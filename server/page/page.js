@@ -108,7 +108,7 @@ function drawJobs(jobs) {
   at("jobs").replaceChildren(...jobs.map((job) => {
     const { stage, done, total, seconds_left: left } = job.progress;
     const running = job.state === "running";
-    const words = `${job.id}: ${job.quality}, revision ${job.revision}, ${running ? stage : job.state}` +
+    const words = `${job.id}: ${job.quality} of revision ${job.revision} for ${job.actor}, ${running ? stage : job.state}` +
       (running && left ? `, about ${Math.ceil(left)} s left` : "");
     const line = element("li", { class: job.state, "data-id": job.id }, words);
     if (running) line.append(element("progress", { max: Math.max(total, 1e-9), value: done, "aria-label": "Progress" }));

@@ -120,12 +120,12 @@ def _plan(app: App, stored: Montage) -> Data:
 def _job(job: Job) -> Data:
     return {
         "id": job.id,
+        "actor": job.actor,
         "state": job.state,
         "quality": job.request.quality,
         "revision": job.revision,
         "progress": job.progress.model_dump(),
         "error": job.error,
-        "at": job.updated_at,
     }
 
 
