@@ -42,6 +42,9 @@ URL_TIMEOUT_S: Final = 120.0
 """For the whole download: names, redirects, headers and bytes."""
 
 # Answers
+MAX_ANSWER_CHARS: Final = 30_000
+"""Of text and structured content together, in bytes of UTF-8: less than 8k tokens."""
+MAX_TEXT_CHARS: Final = 8_000
 MAX_PICTURE_BYTES: Final = 300 * 2**10
 MAX_WAIT_S: Final = 45.0
 MAX_KEY_CHARS: Final = 80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -17,6 +17,7 @@ from dreamontage.schemas.plan import Plan
 from dreamontage.schemas.report import Report, Video
 
 from .changes import quoted
+from .paging import fitted
 
 
 class Answer(BaseModel):
@@ -131,7 +132,7 @@ class ChangesAnswer(Answer):
 
 class MontageAnswer(Answer):
     montage: Annotated[
-        Montage,
+        dict[str, Any],
         WithJsonSchema(
             {
                 "type": "object",
@@ -141,6 +142,7 @@ class MontageAnswer(Answer):
     ]
     videos: list[str] = Field(description="Newest first.")
     changes: list[str] = Field(description="Newest last.")
+    more: str | None = Field(None, description="Call for the other anchors and beats.")
 
 
 class MontageLine(Answer):
@@ -230,6 +232,7 @@ class JobAnswer(Answer):
     error: str | None = None
     next: list[str] | None = None
     jobs: list[JobLine] | None = Field(None, description="Without a job_id.")
+    more: str | None = None
 
 
 class RenderAnswer(Answer):
@@ -271,13 +274,13 @@ class Refusal(Answer):
 
 
 def reply(text: str, structured: Answer, picture: bytes | None = None) -> CallToolResult:
-    """The result of a call: short text, structured content without nulls, one JPEG picture inline."""
+    """The result of a call: short text, structured content without nulls, one JPEG inline; all within limits."""
+    text, data = fitted(text, structured.model_dump(mode="json", exclude_none=True))
     content: list[ContentBlock] = [TextContent(type="text", text=text)]
     if picture is not None:
         assert len(picture) <= limits.MAX_PICTURE_BYTES
-        data = base64.b64encode(picture).decode()
-        content.append(ImageContent(type="image", data=data, mime_type="image/jpeg"))
-    return CallToolResult(content=content, structured_content=structured.model_dump(mode="json", exclude_none=True))
+        content.append(ImageContent(type="image", data=base64.b64encode(picture).decode(), mime_type="image/jpeg"))
+    return CallToolResult(content=content, structured_content=data)
 
 
 def failure(error: DreamontageError, field: str | None = None) -> CallToolResult:

@@ -170,7 +170,8 @@ def test_the_montage_edited_last_is_listed_first(studio: Studio) -> None:
     assert [montage.id for montage in studio.list_montages()] == [second.id, first.id]
     studio.edit_montage(first.id, "add_anchors", {}, with_anchor("a1", 1))
     assert [montage.id for montage in studio.list_montages(limit=1)] == [first.id]
-    assert [montage.id for montage in studio.list_montages(offset=1)] == [second.id]
+    after = (studio.edited_at(first.id), first.id)
+    assert [montage.id for montage in studio.list_montages(after=after)] == [second.id]
 
 
 def test_an_unknown_id_is_answered_with_the_nearest_one_and_the_list_call(studio: Studio) -> None:

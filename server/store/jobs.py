@@ -109,14 +109,21 @@ class JobStore:
                 raise not_found(connection, "job", job_id, "get_job(), which lists the jobs")
         return _job(row)
 
-    def jobs(self, montage_id: str | None = None, states: Sequence[JobState] = (), limit: int = 20) -> list[Job]:
-        """Jobs, the newest first; of one montage, in some states."""
+    def jobs(
+        self,
+        montage_id: str | None = None,
+        states: Sequence[JobState] = (),
+        limit: int = 20,
+        before: str | None = None,
+    ) -> list[Job]:
+        """Jobs, the newest first; of one montage, in some states, queued before another."""
         with self.db.read() as connection:
             rows = connection.execute(
                 "SELECT * FROM job WHERE (:id IS NULL OR montage_id = :id)"
                 " AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))"
+                " AND (:before IS NULL OR rowid < (SELECT rowid FROM job WHERE id = :before))"
                 " ORDER BY rowid DESC LIMIT :limit",
-                {"id": montage_id, "states": json.dumps(list(states)), "limit": limit},
+                {"id": montage_id, "states": json.dumps(list(states)), "limit": limit, "before": before},
             ).fetchall()
         return [_job(row) for row in rows]
 
@@ -133,7 +140,7 @@ class JobStore:
             return job
         return self.job(job_id)
 
-    def cancel(self, job_id: str, actor: str = "agent") -> Job:
+    def cancel(self, job_id: str, actor: str = "owner") -> Job:
         """Cancel a queued job at once; ask the worker of a running one, which stops within a step. Raises NotFound."""
         with self.db.write() as connection:
             before = connection.execute("SELECT state, cancel_requested FROM job WHERE id = ?", (job_id,)).fetchone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from .. import merging
 from ..changes import told_conflict
 from ..quotas import Quotas
 from .db import Database, new_id, not_found
-from .events import Patch, changes_since, record
+from .events import Patch, changes_since, record, standing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,7 +32,7 @@ class MontageStore:
     folder: Path
     quotas: Quotas
 
-    def create_montage(self, montage: Montage, actor: str = "agent", then: Then | None = None) -> Montage:
+    def create_montage(self, montage: Montage, actor: str = "owner", then: Then | None = None) -> Montage:
         """Store a new montage, whose id comes from `new_id("m")`, as revision 1. Raises QuotaExceeded.
 
         `then` runs inside the write transaction when all is written.
@@ -45,7 +44,7 @@ class MontageStore:
         return first
 
     def fork_montage(
-        self, montage_id: str, revision: int | None, title: str, actor: str = "agent", then: Then | None = None
+        self, montage_id: str, revision: int | None, title: str, actor: str = "owner", then: Then | None = None
     ) -> Montage:
         """A branch: a new montage that starts as a revision of another one, and shares its media, takes and numbering.
 
@@ -111,7 +110,7 @@ class MontageStore:
         op: str,
         args: Mapping[str, Any],
         change: Callable[[Montage], Montage],
-        actor: str = "agent",
+        actor: str = "owner",
         if_revision: int | None = None,
         *,
         touches: Collection[str] | None = None,
@@ -185,19 +184,15 @@ class MontageStore:
     def common_base(self, one: str, other: str) -> Montage | None:
         """The montage in which a fork and its source last agreed: where it was forked, or last merged; None if never.
 
-        It is a revision of either.
+        It is a revision of either. A merge that was undone does not count.
         """
         with self.db.read() as connection:
-            row = connection.execute(
-                "SELECT args FROM event WHERE args ->> 'source_revision' IS NOT NULL"
-                " AND (montage_id, args ->> 'source') IN (VALUES (:one, :other), (:other, :one))"
-                " ORDER BY seq DESC LIMIT 1",
-                {"one": one, "other": other},
-            ).fetchone()
-        if row is None:
+            edits = [e for name in (one, other) for e in standing(changes_since(connection, name, 0))]
+        links = [e for e in edits if e.args.get("source") in (one, other) and "source_revision" in e.args]
+        if not links:
             return None
-        args = json.loads(row["args"])
-        return self.get_montage(args["source"], args["source_revision"])
+        newest = max(links, key=lambda event: event.seq)
+        return self.get_montage(newest.args["source"], newest.args["source_revision"])
 
     def _insert(
         self,

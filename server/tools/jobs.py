@@ -20,12 +20,14 @@ from dreamontage.schemas.report import Report, Video
 from ..actors import actor_of
 from ..answers import AlternativeLine, JobAnswer, JobLine, reply, reused, take_lines, verdict
 from ..context import App, Ctx, app_of
+from ..paging import Cursor, cursor_of, position_of
 from ..store.jobs import FINAL
 from ..toolkit import tool
 from ..worker import ensure_worker
 
 _POLL_S = 0.25
 _MOST_TAKES = 20
+_PAGE = 20
 JobId = Annotated[str, Field(max_length=80, examples=["j_5t0v9e2a"])]
 
 
@@ -34,13 +36,14 @@ async def get_job(
     ctx: Ctx,
     job_id: Annotated[JobId | None, Field(description="Left out: list the jobs.")] = None,
     wait_s: Annotated[float, Field(ge=0, le=limits.MAX_WAIT_S, allow_inf_nan=False, description="At most 45.")] = 20,
+    cursor: Cursor | None = None,
 ) -> Annotated[CallToolResult, JobAnswer]:
     """Wait up to wait_s seconds for a job. Finished: verdict, contact sheet, where the video is, what was reused.
     Unfinished: how far it is and when to ask again. Jobs outlive clients and servers."""
     app = app_of(ctx)
     if job_id is None:
         await anyio.to_thread.run_sync(ensure_worker, app.studio)
-        return await anyio.to_thread.run_sync(_listed, app)
+        return await anyio.to_thread.run_sync(_listed, app, cursor)
     deadline = anyio.current_time() + wait_s
     told = -1.0
     while True:
@@ -162,11 +165,15 @@ def _spot(report: Report) -> float | None:
     return next(iter(missed + rough), None)
 
 
-def _listed(app: App) -> CallToolResult:
-    lines = [JobLine.of(job) for job in app.studio.jobs()]
+def _listed(app: App, cursor: str | None) -> CallToolResult:
+    before = None if cursor is None else position_of(cursor, "jobs", str)[0]
+    found = app.studio.jobs(limit=_PAGE + 1, before=before)
+    lines = [JobLine.of(job) for job in found[:_PAGE]]
+    more = f"get_job(cursor={cursor_of('jobs', lines[-1].job_id)!r})" if len(found) > _PAGE else None
     text = "\n".join(
         f"{j.job_id} {j.state}: {j.montage_id} revision {j.revision}, {j.quality}"
         + (f", {j.video_id}" if j.video_id else "")
         for j in lines
     )
-    return reply(text or "No jobs yet; render_segments queues one.", JobAnswer(jobs=lines))
+    none = "No more jobs." if cursor else "No jobs yet; render_segments queues one."
+    return reply((text or none) + (f"\nMore: {more}" if more else ""), JobAnswer(jobs=lines, more=more))

@@ -162,8 +162,11 @@ def list_montages(
 ) -> Annotated[CallToolResult, MontagesAnswer]:
     """Stored montages, the last edited first. Montages stay until their studio is deleted."""
     app = app_of(ctx)
-    after = None if cursor is None else position_of(cursor, f"montages {archived}", float, str)
-    found = app.studio.list_montages(limit + 1, after and (after[0], after[1]), archived)
+    after: tuple[float, str] | None = None
+    if cursor is not None:
+        at, last = position_of(cursor, f"montages {archived}", float, str)
+        after = (at, last)
+    found = app.studio.list_montages(limit + 1, after, archived)
     lines = []
     for montage in found[:limit]:
         newest = app.studio.videos(montage.id, 1)
