@@ -12,6 +12,8 @@ from .viewing import View
 
 _MOST_LINES = 24
 _MOST_NOTES = 6
+_EXACT_DB = 60.0
+"""Above which no pixel differs to the eye or in print."""
 
 
 class IntervalLine(Answer):
@@ -120,7 +122,8 @@ def describe_row(row: ViewRow) -> str:
 
 def _anchor(mark: AnchorMark) -> str:
     on_time = "on time" if not mark.frames_off else f"{abs(mark.frames_off)} frames {_side(mark.frames_off)}"
-    return f"{quoted(mark.name)} at {mark.at_s:g} s {on_time}, {mark.psnr_db:g} dB"
+    true = "exact" if mark.psnr_db >= _EXACT_DB else f"{mark.psnr_db:.1f} dB"
+    return f"{quoted(mark.name)} at {mark.at_s:g} s {on_time}, {true}"
 
 
 def _side(frames: int) -> str:

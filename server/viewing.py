@@ -180,7 +180,8 @@ def title_of(view: View) -> str:
     """The line above a row."""
     video = view.video
     shown = f"{view.take_id} in {video.id}" if view.take_id else video.id
-    return f"{shown}  |  {video.quality}, revision {video.revision}, {video.report.model}"
+    how = video.quality if video.report.model == video.quality else f"{video.quality} by {video.report.model}"
+    return f"{shown}  |  {how}, revision {video.revision}"
 
 
 def _pin(app: App, view: View, placed: PlacedAnchor, index: int) -> Pin:
