@@ -304,6 +304,27 @@ async def test_one_interval_of_a_fork_is_brought_over_and_the_rest_later(
     assert [a.second for a in studio.get_montage(montage).anchors] == [0, 2, 5]
 
 
+async def test_a_merge_that_was_undone_can_be_made_again(ada: Agent, bob: Agent, montage: str, studio: Studio) -> None:
+    fork = (await bob.call("fork_montage", montage_id=montage))["montage_id"]
+    await bob.call("update_anchors", montage_id=fork, **moved(2))
+    for _ in range(2):
+        await ada.call("merge_montage", montage_id=montage, source_id=fork)
+        assert [a.second for a in studio.get_montage(montage).anchors] == [0, 2, 6]
+        await ada.call("undo_changes", montage_id=montage)
+        assert [a.second for a in studio.get_montage(montage).anchors] == [0, 3, 6]
+
+
+async def test_a_merge_that_does_not_fit_is_refused_like_any_edit(
+    ada: Agent, bob: Agent, montage: str, studio: Studio
+) -> None:
+    fork = (await bob.call("fork_montage", montage_id=montage))["montage_id"]
+    for agent, one in ((ada, montage), (bob, fork)):
+        await agent.call("add_anchors", montage_id=one, anchors=[{"source": "sunset.jpg", "second": 4}])
+    before = studio.get_montage(montage)
+    assert "share the frames at 4 s" in await ada.refused("merge_montage", montage_id=montage, source_id=fork)
+    assert studio.get_montage(montage) == before
+
+
 async def test_montages_that_are_no_kin_are_not_merged(ada: Agent, montage: str) -> None:
     other = (await ada.call("plan_montage", anchors=["sunset.jpg"]))["montage_id"]
     assert "fork_montage" in await ada.refused("merge_montage", montage_id=montage, source_id=other)

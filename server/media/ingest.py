@@ -54,7 +54,7 @@ def take_in(
     source: Source,
     roots: Sequence[Path],
     field: str = "source",
-    actor: str = "agent",
+    actor: str = "owner",
     links: bool = False,
 ) -> Media:
     """Media for one source: looked up by id, or copied, probed and kept. The same bytes give the same id.
@@ -70,7 +70,7 @@ def take_in_all(
     sources: Sequence[Source],
     roots: Sequence[Path],
     field: str = "sources",
-    actor: str = "agent",
+    actor: str = "owner",
     links: bool = False,
 ) -> list[Media]:
     """Media for many sources, in their order: all of them or, when one is refused, none.
@@ -92,7 +92,7 @@ def take_in_file(studio: Studio, descriptor: int, name: str, actor: str) -> Medi
 
 
 async def take_in_all_async(
-    studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "agent"
+    studio: Studio, sources: Sequence[Source], roots: Sequence[Path], field: str = "sources", actor: str = "owner"
 ) -> list[Media]:
     """`take_in_all` without holding up the event loop."""
     return await to_thread.run_sync(partial(take_in_all, studio, sources, roots, field, actor))

@@ -63,7 +63,7 @@ class MediaStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def add_media(self, media: Media, source: StagedBlob | Path, actor: str = "agent") -> Media:
+    def add_media(self, media: Media, source: StagedBlob | Path, actor: str = "owner") -> Media:
         """Keep a staged copy (or a copy of the file at a trusted path) as the bytes of `media`; returns what is stored.
 
         The same bytes always give the row that was there first. Raises InvalidInput if the hash is not the media's.
@@ -73,7 +73,7 @@ class MediaStore:
         with source.open("rb") as file, self.stage(file) as staged:
             return self.add_media(media, staged, actor)
 
-    def add_all_media(self, items: Sequence[tuple[Media, StagedBlob]], actor: str = "agent") -> list[Media]:
+    def add_all_media(self, items: Sequence[tuple[Media, StagedBlob]], actor: str = "owner") -> list[Media]:
         """`add_media` for many: all rows in one transaction, or none. Raises QuotaExceeded too."""
         for media, staged in items:
             if staged.sha256 != media.sha256:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,17 @@ def changes_since(connection: sqlite3.Connection, montage_id: str, revision: int
         "SELECT * FROM event WHERE montage_id = ? AND revision > ? ORDER BY seq", (montage_id, revision)
     )
     return [_event(row) for row in rows]
+
+
+def standing(edits: Sequence[Event]) -> list[Event]:
+    """Those of a montage's edits (oldest first) that no undo took back, the newest first. Undoing an undo counts."""
+    gone: set[int] = set()
+    found = []
+    for event in reversed(edits):
+        if event.revision not in gone:
+            found.append(event)
+            gone |= set(event.args["revisions"]) if event.op == "undo_changes" else set()
+    return found
 
 
 class EventStore:

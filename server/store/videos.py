@@ -43,7 +43,7 @@ class VideoStore:
         """Where one-shot.mp4, sheet.jpg and report.json of a video are."""
         return self.folder / "videos" / video_id
 
-    def add_video(self, video: Video, actor: str = "agent") -> Video:
+    def add_video(self, video: Video, actor: str = "owner") -> Video:
         """Add a video whose files are complete."""
         with self.db.write() as connection:
             insert_video(connection, video, actor)

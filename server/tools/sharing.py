@@ -23,6 +23,7 @@ from ..calls import carry_out
 from ..changes import told, told_patch, told_value
 from ..context import App, Ctx, app_of
 from ..store import Event
+from ..store.events import standing
 from ..toolkit import tool
 from .anchors import SHOWN, edit_answer, edited
 
@@ -202,15 +203,9 @@ def _told(value: Any) -> str:
 
 def _to_undo(montage_id: str, history: list[Event], revisions: list[int], actor: str) -> list[Event]:
     """The events to take back, the newest first: those asked for, else the actor's last one that still counts."""
-    gone: set[int] = set()
-    standing: dict[int, Event] = {}
-    for event in reversed(history[1:]):
-        assert event.revision is not None
-        if event.revision not in gone:
-            standing[event.revision] = event
-            gone |= set(event.args.get("revisions", ())) if event.op == "undo_changes" else set()
+    kept = {event.revision or 0: event for event in standing(history) if event.revision != 1}
     if not revisions:
-        own = (e for e in standing.values() if e.actor == actor and e.op != "undo_changes")
+        own = (e for e in kept.values() if e.actor == actor and e.op != "undo_changes")
         last = next(own, None)
         if last is None:
             raise InvalidInput(
@@ -221,14 +216,14 @@ def _to_undo(montage_id: str, history: list[Event], revisions: list[int], actor:
             )
         return [last]
     for number in revisions:
-        if number not in standing:
-            state = "was undone before" if number in gone else "is no edit"
+        if number not in kept:
+            state = "was undone before" if 1 < number <= len(history) else "is no edit"
             raise InvalidInput(
                 f"revision {number} {state}",
                 field="revisions",
-                allowed=", ".join(map(str, list(standing)[:20])) or "none: the montage is as it was made",
+                allowed=", ".join(map(str, list(kept)[:20])) or "none: the montage is as it was made",
             )
-    return [standing[number] for number in sorted(set(revisions), reverse=True)]
+    return [kept[number] for number in sorted(set(revisions), reverse=True)]
 
 
 def _in_the_way(montage: Montage, undone: list[Event], history: list[Event], blocked: list[str]) -> Conflict:
