@@ -41,6 +41,7 @@ class Kind:
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
     locked: int = 0
+    refusal: str = ""
 
     def at(self, percent: int) -> float:
         """The percentile in milliseconds."""
@@ -136,6 +137,9 @@ def run(agents: int, calls: int, pause_s: float, most_ms: float, seed: int) -> i
         table.add_row(kind.name, f"{len(kind.seconds):,}", *timings, *ratios, str(kind.refused), str(kind.locked))
     console.print(table)
     kinds = (load.reads, load.edits)
+    for kind in kinds:
+        if kind.refusal:
+            console.print(f"The first of the {kind.name} that was refused: {kind.refusal}", highlight=False)
     slow = max(kind.at(99) for kind in kinds)
     broken = sum(kind.refused + kind.locked for kind in kinds) + load.lost
     console.print(f"{load.lost} updates lost; p99 {slow:.0f} ms, allowed {most_ms:.0f} ms.", highlight=False)
@@ -148,6 +152,7 @@ async def _call(client: Client, kind: Kind, tool: str, **arguments: Any) -> bool
     kind.seconds.append(time.perf_counter() - began)
     if answer.is_error:
         kind.refused += 1
+        kind.refusal = kind.refusal or " ".join(getattr(block, "text", "") for block in answer.content)
         kind.locked += any("busy" in str(block) or "locked" in str(block) for block in answer.content)
     return not answer.is_error
 
