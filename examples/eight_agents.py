@@ -46,6 +46,10 @@ HTTP = {
 Line = dict[str, Any]
 
 
+class OffScript(Exception):
+    """An answer that the story does not go on from."""
+
+
 class Agent:
     """One agent: a name, a door, a client, and the transcript it shares with the others."""
 
@@ -56,14 +60,14 @@ class Agent:
         """The structured answer of a call that should succeed."""
         line, answer = await self._said(tool, arguments)
         if line["outcome"] != "answered":
-            raise SystemExit(f"{self.name}: {tool} was refused: {line['text']}")
+            raise OffScript(f"{self.name}: {tool} was refused: {line['text']}")
         return answer
 
     async def refused(self, tool: str, **arguments: Any) -> str:
         """The sentence with which a call is refused."""
         line, _ = await self._said(tool, arguments)
         if line["outcome"] != "refused":
-            raise SystemExit(f"{self.name}: {tool} should have been refused, but: {line['text']}")
+            raise OffScript(f"{self.name}: {tool} should have been refused, but: {line['text']}")
         return str(line["text"])
 
     async def rendered(self, montage: str, **arguments: Any) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class Agent:
             while (answer := await self.call("get_job", job_id=job, wait_s=45))["state"] in ("queued", "running"):
                 pass
         if answer["state"] != "done":
-            raise SystemExit(f"{job}: {answer}")
+            raise OffScript(f"{job} did not finish: {answer}")
         return answer
 
     async def _said(self, tool: str, arguments: dict[str, Any]) -> tuple[Line, dict[str, Any]]:
@@ -206,6 +210,11 @@ def main() -> None:
     with Studio(out / "studio", out) as studio:
         try:
             outcome, transcript = anyio.run(play, studio)
+        except* OffScript as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            sys.exit(str(error))
         finally:
             stop_worker(studio)
     (out / "transcript.json").write_text(json.dumps(transcript, indent=1, ensure_ascii=False))
