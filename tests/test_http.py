@@ -14,10 +14,12 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from serving import served
 
+from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.server.auth import load_token
 from dreamontage.server.files import FileLinks
 from dreamontage.server.http import check_host, http_app
+from dreamontage.server.rates import Rates
 from dreamontage.server.store import Studio
 
 pytestmark = pytest.mark.anyio
@@ -120,3 +122,89 @@ def test_listening_beyond_this_machine_needs_to_be_asked_for() -> None:
     check_host("0.0.0.0", allow_remote=True)
     with pytest.raises(InvalidInput, match="--allow-remote"):
         check_host("0.0.0.0", allow_remote=False)
+
+
+# Who calls
+
+
+async def test_a_token_opens_what_its_scopes_allow_until_it_is_revoked(url: str, studio: Studio) -> None:
+    reader = studio.add_token("reader", ["read"])
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {reader}"}, timeout=60) as authorised,
+        Client(streamable_http_client(f"{url}/mcp", http_client=authorised)) as client,
+    ):
+        agent = Agent(client)
+        assert (await agent.call("list_montages"))["montages"] == []
+        assert "'edit'" in await agent.refused("plan_montage", anchors=["sunset.jpg"])
+        assert "'edit'" in await agent.refused("add_media", upload=True)
+        assert "'render'" in await agent.refused("render_segments", montage_id="m_1")
+        studio.revoke_token("reader")
+        late = await authorised.post(f"{url}/mcp", json=LIST, headers=HEADERS)
+        assert late.status_code == 401
+
+
+async def test_every_path_knows_its_hosts_and_origins(
+    http: httpx2.AsyncClient, bearer: dict[str, str], studio: Studio, url: str
+) -> None:
+    link = FileLinks(studio, TOKEN).url(url, studio.folder / "studio.db").removeprefix(url)
+    for method, path in (("GET", "/"), ("GET", link), ("PUT", "/uploads/x/"), ("POST", "/mcp"), ("GET", "/nowhere")):
+        for headers, status in (
+            ({"Host": "evil.example"}, 421),
+            ({"Host": "127.0.0.1.evil.example"}, 421),
+            ({"Host": "localhost@evil.example"}, 421),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://localhost.evil.example:80"}, 403),
+        ):
+            answer = await http.request(method, path, headers={**bearer, **headers})
+            assert answer.status_code == status, (method, path, headers)
+
+
+async def test_who_calls_too_often_is_told_when_to_come_back(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CALLS_PER_S", 0.01)
+    monkeypatch.setattr(limits, "CALLS_BURST", 3)
+    ada, bob = ({"Authorization": f"Bearer {studio.add_token(name)}"} for name in ("ada", "bob"))
+    with served(http_app(studio, TOKEN)) as url:
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
+            codes = [(await client.get("/nowhere", headers=ada)).status_code for _ in range(3)]
+            late = await client.get("/nowhere", headers=ada)
+            assert (codes, late.status_code) == ([404] * 3, 429)
+            assert 90 <= int(late.headers["retry-after"]) <= 100 and "repeat the call" in late.json()["error"]
+            assert (await client.get("/nowhere", headers=bob)).status_code == 404
+
+
+def test_calls_are_counted_per_name_in_a_row_and_at_once() -> None:
+    rates = Rates(per_s=2.0, burst=2, at_once=1)
+    assert [rates.wait("ada", now=0) for _ in range(3)] == [0, 0, 0.5]
+    assert rates.wait("bob", now=0) == 0
+    assert rates.wait("ada", now=0.5) == 0 and rates.wait("ada", now=0.5) == 0.5
+    with rates.under_way("ada"):
+        assert rates.wait("ada", now=9) == 1 and rates.wait("bob", now=9) == 0
+    assert rates.wait("ada", now=9) == 0
+    for number in range(10_000):
+        rates.wait(str(number), now=10 + number)
+    assert len(rates._left) < 5_000
+
+
+async def test_a_link_is_its_actors_and_dies_with_the_last_token(
+    http: httpx2.AsyncClient, studio: Studio, url: str
+) -> None:
+    film = studio.folder / "videos" / "film.mp4"
+    film.write_bytes(b"film")
+    ada, bob = ({"Authorization": f"Bearer {studio.add_token(name)}"} for name in ("ada", "bob"))
+    link = FileLinks(studio, TOKEN).url(url, film, "ada")
+    owner = {"Authorization": f"Bearer {TOKEN}"}
+    for headers, status in (({}, 200), (ada, 200), (owner, 200), (bob, 403), ({"Authorization": "Bearer x"}, 401)):
+        assert (await http.get(link, headers=headers)).status_code == status
+    assert (await http.get(link.replace("/ada/", "/owner/"))).status_code == 403
+    studio.revoke_token("ada")
+    assert (await http.get(link)).status_code == 403
+
+
+def test_a_revoked_owners_token_does_not_come_back_with_its_file(studio: Studio) -> None:
+    http_app(studio, TOKEN)
+    studio.revoke_token("owner")
+    with pytest.raises(InvalidInput, match="revoked"):
+        http_app(studio, TOKEN)

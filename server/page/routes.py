@@ -69,7 +69,8 @@ def page_routes(app: App, invitation: Invitation | None = None) -> list[Route]:
         return views.montages(app)
 
     def montage(request: Request) -> views.Data:
-        return views.montage(app, request.path_params["montage_id"], str(request.base_url))
+        viewer = request.scope[SCOPE_KEY].name
+        return views.montage(app, request.path_params["montage_id"], str(request.base_url), viewer)
 
     def pulse(request: Request) -> views.Data:
         return views.pulse(app, request.path_params["montage_id"])

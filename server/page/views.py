@@ -49,8 +49,11 @@ def pulse(app: App, montage_id: str) -> Data:
     }
 
 
-def montage(app: App, montage_id: str, base: str) -> Data:
-    """One montage with its plan, jobs, newest video and latest changes. `base`: where links begin. Raises NotFound."""
+def montage(app: App, montage_id: str, base: str, viewer: str) -> Data:
+    """One montage with its plan, jobs, newest video and latest changes. Raises NotFound.
+
+    `base`: where links begin. `viewer`: the actor they are made for.
+    """
     stored = app.studio.get_montage(montage_id)
     media = app.media_of(stored)
     videos = app.studio.videos(montage_id, 1)
@@ -70,7 +73,7 @@ def montage(app: App, montage_id: str, base: str) -> Data:
         "plan": _plan(app, stored),
         "names": {item.id: item.name or item.id for item in media.values()},
         "beats": [_beat(beat) for beat in stored.beats],
-        "video": _video(app, videos[0], base) if videos else None,
+        "video": _video(app, videos[0], base, viewer) if videos else None,
         "changes": [_change(event) for event in reversed(lately)],
     }
 
@@ -129,14 +132,14 @@ def _job(job: Job) -> Data:
     }
 
 
-def _video(app: App, video: Video, base: str) -> Data:
+def _video(app: App, video: Video, base: str, viewer: str) -> Data:
     assert app.links is not None
     return {
         "id": video.id,
         "quality": video.quality,
         "revision": video.revision,
-        "url": app.links.url(base, Path(video.path)),
-        "sheet": app.links.url(base, Path(video.sheet)),
+        "url": app.links.url(base, Path(video.path), viewer),
+        "sheet": app.links.url(base, Path(video.sheet), viewer),
         "bytes": video.bytes,
         "verdict": verdict(video.report),
         "report": video.report.model_dump(mode="json"),
