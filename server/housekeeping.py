@@ -27,7 +27,8 @@ class Leftover:
 def leftovers(studio: Studio) -> list[Leftover]:
     """Everything in a studio that can go now, without touching what a montage, video, choice or running job needs."""
     found = [Leftover(path, size_of(path), "left behind by a crash") for path in studio.orphans()]
-    found += _old(studio.folder / "previews", limits.PREVIEW_KEPT_S, "an old preview, drawn again when asked for")
+    for place in ("previews", "thumbnails"):
+        found += _old(studio.folder / place, limits.PREVIEW_KEPT_S, "an old preview, drawn again when asked for")
     named = _named_takes(studio)
     takes = _old(studio.takes, limits.TAKE_KEPT_S, "a take that no video and no choice names")
     found += [take for take in takes if take.path.name.partition(".")[0] not in named]
@@ -59,6 +60,39 @@ def remove_media(studio: Studio, media_ids: Sequence[str]) -> None:
             connection.execute("DELETE FROM media WHERE id = ?", (media.id,))
             record(connection, "remove_media", {"media_id": media.id, "name": media.name}, actor="owner")
             remove(studio.folder / "blobs" / media.sha256)  # within: who adds the same bytes now notices
+
+
+def superseded_videos(studio: Studio, older_than_days: float) -> list[str]:
+    """Videos of that age after which the same montage got a newer one at the same quality; none with a chosen take."""
+    with studio.db.read() as connection:
+        rows = connection.execute(
+            "SELECT id FROM video AS old WHERE created_at < ? AND alternative_of IS NULL"
+            " AND EXISTS (SELECT 1 FROM video AS newer WHERE newer.montage_id = old.montage_id"
+            "  AND newer.quality = old.quality AND newer.alternative_of IS NULL AND newer.rowid > old.rowid)"
+            " AND NOT EXISTS (SELECT 1 FROM choice JOIN video AS shown ON shown.id = choice.body ->> 'video_id'"
+            "  WHERE old.id IN (shown.id, shown.alternative_of))",
+            (time.time() - older_than_days * 86_400,),
+        )
+        return [row["id"] for row in rows]
+
+
+def remove_videos(studio: Studio, video_ids: Sequence[str]) -> None:
+    """Remove videos with their alternatives, rows first. Their takes go with the leftovers once nothing names them."""
+    for video_id in video_ids:
+        with studio.db.write() as connection:
+            rows = connection.execute("SELECT id FROM video WHERE ? IN (id, alternative_of)", (video_id,))
+            gone = [(row["id"],) for row in rows]
+            connection.executemany("DELETE FROM take WHERE video_id = ?", gone)
+            connection.execute(
+                "UPDATE job SET video_id = NULL, bytes = 0, error = 'Its video was removed to free space.'"
+                " WHERE video_id = ?",
+                (video_id,),
+            )
+            connection.execute("DELETE FROM video WHERE alternative_of = ?", (video_id,))
+            montage = connection.execute("DELETE FROM video WHERE id = ? RETURNING montage_id", (video_id,)).fetchone()
+            record(connection, "remove_video", {"video_id": video_id}, actor="owner", montage_id=montage["montage_id"])
+        for (one,) in gone:
+            remove(studio.video_folder(one))
 
 
 def size_of(path: Path) -> int:

@@ -14,7 +14,15 @@ from rich.table import Table
 
 from .checking import check as faults
 from .checking import size_of_check
-from .housekeeping import collect, leftovers, remove_media, size_of, unpinned_media
+from .housekeeping import (
+    collect,
+    leftovers,
+    remove_media,
+    remove_videos,
+    size_of,
+    superseded_videos,
+    unpinned_media,
+)
 from .quotas import KINDS, shown, usage
 from .store import Studio
 
@@ -59,29 +67,37 @@ def check(studio: StudioOption = None) -> None:
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Really remove; without it, only say what would go.")] = False,
     media: Annotated[bool, typer.Option("--media", help="Also media that no montage has ever pinned.")] = False,
+    superseded: Annotated[
+        float | None, typer.Option("--superseded", min=0, help="Also videos this many days old that have a newer one.")
+    ] = None,
     studio: StudioOption = None,
 ) -> None:
     """Remove what nothing needs: takes no video names, old previews, what crashes left behind."""
     console = Console()
     with Studio(studio) as opened:
         unpinned = unpinned_media(opened) if media else []
-        found = collect(opened) if yes else leftovers(opened)
+        videos = [] if superseded is None else superseded_videos(opened, superseded)
+        size = sum(opened.media(one).bytes for one in unpinned)
+        size += sum(size_of(opened.video_folder(one)) for one in videos)
         if yes:
             remove_media(opened, unpinned)
+            remove_videos(opened, videos)
+        found = collect(opened) if yes else leftovers(opened)
     whys = {why: [leftover for leftover in found if leftover.why == why] for why in {item.why for item in found}}
     for why, group in sorted(whys.items()):
         names = ", ".join(item.path.name for item in group[:_LISTED]) + (" …" if len(group) > _LISTED else "")
         console.print(f"{len(group)} × {why}: {names}", highlight=False, markup=False)
-    if unpinned:
-        console.print(f"{len(unpinned)} × media that no montage pins: {', '.join(unpinned[:_LISTED])}", highlight=False)
-    size = _mib(sum(item.bytes for item in found))
-    count = len(found) + len(unpinned)
+    for what, ids in (("media that no montage pins", unpinned), ("videos that have a newer one", videos)):
+        if ids:
+            console.print(f"{len(ids)} × {what}: {', '.join(ids[:_LISTED])}", highlight=False)
+    mib = _mib(size + sum(item.bytes for item in found))
+    count = len(found) + len(unpinned) + len(videos)
     if not count:
         console.print("There is nothing to remove.")
     elif yes:
-        console.print(f"{count} removed, {size}.", highlight=False)
+        console.print(f"{count} removed, {mib}.", highlight=False)
     else:
-        console.print(f"{count} could go, {size}. To remove them: dreamontage studio clean --yes", highlight=False)
+        console.print(f"{count} could go, {mib}. To remove them: the same with --yes", highlight=False)
 
 
 def _usage_table(studio: Studio) -> Table:

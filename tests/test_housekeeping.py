@@ -19,7 +19,7 @@ from dreamontage.schemas.report import Video
 from dreamontage.server import rehearsal
 from dreamontage.server.checking import Fault, check
 from dreamontage.server.drill import small_picture
-from dreamontage.server.housekeeping import collect, disk_bytes, leftovers, unpinned_media
+from dreamontage.server.housekeeping import collect, disk_bytes, leftovers, superseded_videos, unpinned_media
 from dreamontage.server.quotas import usage
 from dreamontage.server.store import Studio, new_id
 from dreamontage.server.studio_cli import app
@@ -114,11 +114,30 @@ def test_media_that_no_revision_pins_can_go_after_a_day(studio: Studio) -> None:
     studio.edit_montage(montage.id, "remove_anchors", {}, lambda m: m.model_copy(update={"anchors": []}))
     assert unpinned_media(studio) == [unpinned]  # the other one belongs to an earlier revision
     said = CliRunner().invoke(app, ["clean", "--media", "--studio", str(studio.folder)]).output
-    assert unpinned in said and "clean --yes" in said and blob.exists()
+    assert unpinned in said and "--yes" in said and blob.exists()
     CliRunner().invoke(app, ["clean", "--media", "--yes", "--studio", str(studio.folder)])
     assert not blob.exists() and studio.blob_path(pinned).exists()
     assert list(check(studio)) == []
     assert small_picture(studio, 2).id == unpinned and blob.exists()  # and it may come back
+
+
+def test_videos_that_have_a_newer_one_can_go_and_their_takes_after_them(studio: Studio) -> None:
+    first = rendered(studio)
+    montage = studio.get_montage(first.montage_id)
+    old, new = (studio.enqueue(montage, RenderRequest(seed=seed), None, "anna") for seed in (7, 8))
+    Worker(studio, render=rehearsal.rehearse, idle_exit_s=0).run()
+    chosen = studio.video(studio.job(old.id).video_id or "")
+    studio.choose(montage.id, "draft", [(chosen.segments[0], chosen.id)])
+    assert superseded_videos(studio, 1) == []
+    command = ["clean", "--superseded", "0", "--studio", str(studio.folder)]
+    assert first.id in CliRunner().invoke(app, command).output and Path(first.path).exists()
+    for path in studio.takes.iterdir():
+        aged(path, 8)
+    CliRunner().invoke(app, [*command, "--yes"])
+    assert not Path(first.path).exists() and Path(chosen.path).exists()
+    assert [video.id for video in studio.videos()] == [studio.job(new.id).video_id, chosen.id]
+    assert len([path for path in studio.takes.iterdir() if path.suffix == ".json"]) == 2 * rehearsal.SEGMENTS
+    assert "removed" in (studio.jobs()[-1].error or "") and list(check(studio)) == []
 
 
 def test_clean_says_what_would_go_and_removes_it_only_when_told(studio: Studio) -> None:
