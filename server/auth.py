@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -88,6 +90,8 @@ class Door:
                 await refusal(scope, receive, send)
                 return
             scope[SCOPE_KEY] = actor
+            if actor is not None:  # the SDK keeps sessions to the principal that opened them
+                scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=actor.name, scopes=[*actor.scopes]))
             rates, who = self._place(request, actor)
             with rates.under_way(who):
                 await self._app(scope, receive, send)

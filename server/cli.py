@@ -34,6 +34,12 @@ def serve(
     allow_urls: Annotated[
         bool, typer.Option("--allow-urls", envvar="DREAMONTAGE_ALLOW_URLS", help="Take https links as sources.")
     ] = False,
+    oauth_issuer: Annotated[
+        str | None, typer.Option(envvar="DREAMONTAGE_OAUTH_ISSUER", help="Also take tokens of this OAuth issuer.")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(envvar="DREAMONTAGE_PUBLIC_URL", help="Address clients call; tokens are made for it.")
+    ] = None,
     log: Annotated[str | None, typer.Option("--log", help="Form of the log on stderr: text or json lines.")] = None,
     studio: StudioOption = None,
     media_root: RootsOption = None,
@@ -62,7 +68,7 @@ def serve(
         page = Invitation(opened)
         served = http_app(
             opened, load_token(file), host=host, names=name or [], roots=media_root or [], urls=allow_urls,
-            invitation=page,
+            issued=_issued(oauth_issuer, public_url), invitation=page,
         )  # fmt: skip
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family) as listening:
@@ -72,6 +78,23 @@ def serve(
             typer.echo(f"Dreamontage listens on {address}/mcp\nBearer token: in {file}", err=True)
             typer.echo(f"Page to look at: {page.link(address)} (opens once, within 15 minutes)", err=True)
             uvicorn.Server(uvicorn.Config(served, log_config=None, access_log=False)).run(sockets=[listening])
+
+
+def _issued(issuer: str | None, public_url: str | None) -> Any:
+    """What verifies the tokens of an OAuth issuer, where one is named."""
+    if issuer is None:
+        return None
+    from dreamontage.schemas.errors import InvalidInput
+
+    from .oauth import IssuedTokens
+
+    if public_url is None:
+        raise InvalidInput(
+            "--oauth-issuer needs --public-url, the address that its tokens are made for",
+            field="--public-url",
+            allowed="the full address, such as https://studio.example/mcp",
+        )
+    return IssuedTokens(issuer, public_url)
 
 
 @app.command()

@@ -143,6 +143,16 @@ async def test_a_token_opens_what_its_scopes_allow_until_it_is_revoked(url: str,
         assert late.status_code == 401
 
 
+async def test_a_session_belongs_to_the_actor_who_opened_it(http: httpx2.AsyncClient, studio: Studio) -> None:
+    ada, bob = ({"Authorization": f"Bearer {studio.add_token(name)}"} for name in ("ada", "bob"))
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    opened = await http.post("/mcp", json={**LIST, "method": "initialize", "params": hello}, headers=ada)
+    session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+    assert (await http.post("/mcp", json=LIST, headers={**bob, **session})).status_code == 404
+    assert (await http.delete("/mcp", headers={**bob, **session})).status_code == 404
+    assert (await http.post("/mcp", json=LIST, headers={**ada, **session})).status_code == 200
+
+
 async def test_every_path_knows_its_hosts_and_origins(
     http: httpx2.AsyncClient, bearer: dict[str, str], studio: Studio, url: str
 ) -> None:
