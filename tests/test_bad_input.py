@@ -77,6 +77,20 @@ EDITS = [
     ("render_segments", {"settings": {"loras": ["anime"]}}, ["loras"]),
     ("plan_montage", {"what_if": {"remove": ["a9"]}}, ["a9", "a1, a2, a3"]),
     ("get_montage", {"revision": 9}, ["revision", "1 to 1"]),
+    ("update_montage", {}, ["nothing to change", "archive"]),
+    ("update_montage", {"seed": -1}, ["seed", "-1"]),
+    ("update_montage", {"title": "x" * 81}, ["title", "80"]),
+    ("update_montage", {"format": "4:3"}, ["format", "16:9", "4:3"]),
+    ("update_montage", {"by": "ada"}, ["by", "no such argument", "title"]),
+    ("update_montage", {"seed": 3, "if_revision": 7}, ["no revision 7 yet", "1 to 1"]),
+    ("update_montage", {"seed": 3, "idempotency_key": ["k"]}, ["idempotency_key", "1 to 80 characters"]),
+    ("undo_changes", {}, ["no edit", "get_changes"]),
+    ("undo_changes", {"revisions": [10**30]}, ["is no edit"]),
+    ("get_changes", {"since_revision": -1}, ["since_revision", "-1"]),
+    ("get_changes", {"since_revision": 1, "wait_s": 1_000}, ["wait_s", "45"]),
+    ("fork_montage", {"revision": 5}, ["revision", "1 to 1"]),
+    ("merge_montage", {"source_id": "m_nope"}, ["m_nope", "list_montages"]),
+    ("merge_montage", {"source_id": "m_nope", "settle": {"a2": "both"}}, ["settle", "keep", "both"]),
 ]
 
 
@@ -139,7 +153,7 @@ UNKNOWN = [
     ("get_job", {"job_id": "j_nope", "wait_s": 1_000}, ["wait_s", "45"]),
     ("cancel_job", {"job_id": "j_nope"}, ["j_nope", "get_job"]),
     ("list_models", {"model": "x"}, ["model", "no such argument"]),
-    ("list_montages", {"offset": 10**30}, ["offset", "1000000"]),
+    ("list_montages", {"limit": 10**30}, ["limit", "100"]),
     ("get_montage", {}, ["montage_id", "missing"]),
     ("make_movie", {}, ["make_movie", "plan_montage"]),
 ]
