@@ -21,9 +21,9 @@ from .paging import fitted
 
 
 class Answer(BaseModel):
-    """Structured content of an answer."""
+    """Structured content of an answer. One that had to be shortened says so under `cut`, beside its own fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class MediaLine(Answer):
@@ -211,6 +211,7 @@ class AlternativeLine(Answer):
 
     video_id: str
     verdict: str
+    file: FileLine
     takes: list[TakeLine] = Field(description="The first 20; view_video names those of a stretch.")
 
 
@@ -231,6 +232,7 @@ class JobAnswer(Answer):
     notes: list[str] | None = None
     error: str | None = None
     next: list[str] | None = None
+    report: dict[str, Any] | None = None
     jobs: list[JobLine] | None = Field(None, description="Without a job_id.")
     more: str | None = None
 

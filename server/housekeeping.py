@@ -104,7 +104,7 @@ def size_of(path: Path) -> int:
 def disk_bytes(video: Video, takes: Path) -> int:
     """Bytes that a job's videos need: their files, the copy for people, and the takes rendered for them."""
     videos = (video, *video.alternatives)
-    paths = {Path(one.path).parent for one in videos}
+    paths = {Path(video.path).parent}  # alternatives lie inside
     paths |= {takes / f"{s.fingerprint}.{end}" for one in videos for s in one.report.segments if not s.reused
               for end in ("safetensors", "json")}  # fmt: skip
     if video.delivered:

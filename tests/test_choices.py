@@ -206,6 +206,7 @@ async def test_an_agent_renders_alternatives_chooses_one_and_the_next_render_onl
     first = await agent.finished(queued["job_id"])
     assert any(call.startswith("view_video(video_ids=") for call in first["next"])
     (other,) = first["alternatives"]
+    assert Path(other["file"]["path"]).stat().st_size == other["file"]["bytes"]
     take = other["takes"][1]
     assert agent.last is not None and take["take_id"] in text(agent.last)
     request.getfixturevalue("no_denoising")

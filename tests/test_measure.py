@@ -216,7 +216,7 @@ def test_notes_are_silent_on_a_good_shot_and_name_each_fault_with_a_way_out() ->
         FPS,
     )
     text = "\n".join(note.what for note in found)
-    pieces = ["27.0 dB", "19.0 dB", "4 frames earlier", "soft", "whip", "seam at 2.00", "cut", "still from 1.00 to 2.00"]
+    pieces = ["27.0 dB", "19.0 dB", "4 frames earlier", "soft", "whip", "seam at 2.00", "like a cut", "still from 1.00"]
     assert all(piece in text for piece in pieces)
     assert len(found) == 8 and all(note.suggestion for note in found)
     assert [note.at_s for note in found] == sorted(note.at_s for note in found)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
@@ -20,7 +20,7 @@ from dreamontage.schemas.report import Report, Video
 from ..actors import actor_of
 from ..answers import AlternativeLine, JobAnswer, JobLine, reply, reused, take_lines, verdict
 from ..context import App, Ctx, app_of
-from ..paging import Cursor, cursor_of, position_of
+from ..paging import Cursor, ResponseFormat, cursor_of, position_of
 from ..store.jobs import FINAL
 from ..toolkit import tool
 from ..worker import ensure_worker
@@ -36,10 +36,12 @@ async def get_job(
     ctx: Ctx,
     job_id: Annotated[JobId | None, Field(description="Left out: list the jobs.")] = None,
     wait_s: Annotated[float, Field(ge=0, le=limits.MAX_WAIT_S, allow_inf_nan=False, description="At most 45.")] = 20,
+    response_format: ResponseFormat = "concise",
     cursor: Cursor | None = None,
 ) -> Annotated[CallToolResult, JobAnswer]:
     """Wait up to wait_s seconds for a job. Finished: verdict, contact sheet, where the video is, what was reused.
-    Unfinished: how far it is and when to ask again. Jobs outlive clients and servers."""
+    Unfinished: how far it is and when to ask again. detailed adds the measured report. Jobs outlive clients and
+    servers."""
     app = app_of(ctx)
     if job_id is None:
         await anyio.to_thread.run_sync(ensure_worker, app.studio)
@@ -55,7 +57,7 @@ async def get_job(
             told = done
         left = deadline - anyio.current_time()
         if job.state in FINAL or left <= 0:
-            return await anyio.to_thread.run_sync(partial(describe_job, app, ctx, job))
+            return await anyio.to_thread.run_sync(partial(describe_job, app, ctx, job, response_format))
         await anyio.sleep(min(_POLL_S, left))
 
 
@@ -67,10 +69,10 @@ def cancel_job(ctx: Ctx, job_id: JobId) -> Annotated[CallToolResult, JobLine]:
     return reply(f"{job.id} {state}. Finished segments are kept.", JobLine.of(job))
 
 
-def describe_job(app: App, ctx: Ctx, job: Job) -> CallToolResult:
+def describe_job(app: App, ctx: Ctx, job: Job, response_format: ResponseFormat = "concise") -> CallToolResult:
     """The answer for one job: final with the video, or how far it is."""
     if job.state == "done" and job.video_id is not None:
-        return _finished(app, ctx, job, app.studio.video(job.video_id))
+        return _finished(app, ctx, job, app.studio.video(job.video_id), response_format)
     if job.state in FINAL:
         again = [f"render_segments(montage_id={job.montage_id!r}, quality={job.request.quality!r})"]
         why = job.error or "Finished segments are kept."
@@ -93,7 +95,7 @@ def describe_job(app: App, ctx: Ctx, job: Job) -> CallToolResult:
     return reply(f"{job.id} {job.state}: {p.stage}{share}{about}. Ask again in {check:g} s.", answer)
 
 
-def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
+def _finished(app: App, ctx: Ctx, job: Job, video: Video, response_format: ResponseFormat) -> CallToolResult:
     rendered, kept = reused(video)
     sentence = verdict(video.report)
     report = video.report
@@ -111,9 +113,10 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
         file=file,
         segments_rendered=rendered,
         segments_reused=kept,
-        alternatives=[_alternative(video, other) for other in others] or None,
+        alternatives=[_alternative(app, ctx, video, other) for other in others] or None,
         notes=notes,
         next=calls,
+        report=_measured(report) if response_format == "detailed" else None,
     )
     lines = [
         f"{job.id} done: {sentence}",
@@ -126,11 +129,25 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video) -> CallToolResult:
     return reply("\n".join(lines), answer, Path(video.sheet).read_bytes())
 
 
-def _alternative(video: Video, other: Video) -> AlternativeLine:
+def _measured(report: Report) -> dict[str, Any]:
+    """The figures of a report, rounded; the notes are told already."""
+    return {
+        name: [
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
+            for line in report.model_dump(mode="json", include={name}, exclude={name: {"__all__": {"fingerprint"}}})[
+                name
+            ]
+        ]
+        for name in ("anchors", "intervals", "segments", "seams", "cuts")
+    }
+
+
+def _alternative(app: App, ctx: Ctx, video: Video, other: Video) -> AlternativeLine:
     """What an alternative shows instead of the job's own takes."""
     own = {take.take_id for take in video.segments}
     takes = [line for line in take_lines(other) if line.take_id not in own]
-    return AlternativeLine(video_id=other.id, verdict=verdict(other.report), takes=takes[:_MOST_TAKES])
+    file = app.file(ctx, Path(other.path), other.sha256, round(other.report.duration_s, 3))
+    return AlternativeLine(video_id=other.id, verdict=verdict(other.report), file=file, takes=takes[:_MOST_TAKES])
 
 
 def _name(line: AlternativeLine) -> str:
