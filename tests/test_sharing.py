@@ -218,11 +218,13 @@ async def test_an_edit_is_undone_alone_and_brought_back_again(
 
 async def test_an_undo_is_refused_where_something_was_changed_since(ada: Agent, bob: Agent, montage: str) -> None:
     await ada.call("update_anchors", montage_id=montage, **moved(2))
+    await bob.call("update_anchors", montage_id=montage, **moved(5))
+    await bob.call("undo_changes", montage_id=montage)
     await bob.call("update_anchors", montage_id=montage, **moved(4))
     refusal = await ada.refused("undo_changes", montage_id=montage)
-    for told in ("a2 changed since", "bob: a2 second 2 → 4", "revisions=[2, 3]"):
+    for told in ("a2 changed since", "bob: a2 second 2 → 4", "revisions=[2, 5]"):
         assert told in refusal
-    await ada.call("undo_changes", montage_id=montage, revisions=[2, 3])
+    await ada.call("undo_changes", montage_id=montage, revisions=[2, 5])
     assert '"second": 3.0' in json.dumps((await ada.call("get_montage", montage_id=montage))["montage"]["anchors"])
 
 

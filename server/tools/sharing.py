@@ -230,8 +230,14 @@ def _in_the_way(montage: Montage, undone: list[Event], history: list[Event], blo
     """The refusal of an undo: what was changed since, by whom, and the undo that would go."""
     numbers = {event.revision for event in undone}
     first = min(event.revision or 0 for event in undone)
-    later = [e for e in history if (e.revision or 0) > first and e.revision not in numbers]
-    later = [event for event in later if not event.patch.keys().isdisjoint(blocked)]
+    later = [
+        event
+        for event in reversed(standing(history))
+        if (event.revision or 0) > first
+        and event.revision not in numbers
+        and not event.patch.keys().isdisjoint(blocked)
+        and min(event.args.get("revisions", [0])) <= first  # else an undo that took back something later, as if nothing
+    ]
     lines = [line for event in later[-3:] if (line := told(event))]
     every = sorted({event.revision or 0 for event in later} | {number or 0 for number in numbers})
     return Conflict(
