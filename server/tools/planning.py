@@ -36,7 +36,7 @@ from ..paging import Cursor, ResponseFormat, cursor_of, fitting, position_of, si
 from ..store import new_id
 from ..toolkit import tool
 
-_PAGE_CHARS = 16_000
+_CALL_CHARS = 300
 FormatChoice = Literal["auto", "16:9", "9:16", "1:1"]
 
 
@@ -114,17 +114,17 @@ def get_montage(
     if response_format == "concise":
         defaults = montage.model_dump(mode="json", exclude_defaults=True)
         shown |= {name: defaults.get(name, []) for name in ("anchors", "beats")}
-    page = [("anchors", part) for part in shown["anchors"]] + [("beats", part) for part in shown["beats"]]
-    stop = start + fitting([size_of(part) for _, part in page[start:]], _PAGE_CHARS)
-    for name in ("anchors", "beats"):
-        shown[name] = [part for kind, part in page[start:stop] if kind == name]
+    events = app.studio.changes(montage_id, max(0, montage.revision - many))
+    changes = [line for event in events if (line := told(event))]
+    videos = [f"{v.id}: {v.quality}, revision {v.revision}, {v.path}" for v in app.studio.videos(montage_id, many)]
+    page = [(name, part) for name in ("anchors", "beats") for part in shown.pop(name)]
+    room = limits.MAX_ANSWER_CHARS - limits.MAX_TEXT_CHARS - size_of([shown, changes, videos]) - _CALL_CHARS
+    stop = start + fitting([size_of(part) for _, part in page[start:]], room)
+    shown |= {name: [part for kind, part in page[start:stop] if kind == name] for name in ("anchors", "beats")}
     more = None
     if stop < len(page):
         rest = cursor_of(montage_id, montage.revision, stop)
         more = f"get_montage(montage_id={montage_id!r}, response_format={response_format!r}, cursor={rest!r})"
-    events = app.studio.changes(montage_id, max(0, montage.revision - many))
-    changes = [line for event in events if (line := told(event))]
-    videos = [f"{v.id}: {v.quality}, revision {v.revision}, {v.path}" for v in app.studio.videos(montage_id, many)]
     answer = MontageAnswer(montage=shown, videos=videos, changes=changes, more=more)
     return reply(_described(app, montage, {part["id"] for _, part in page[start:stop]}, answer), answer)
 
@@ -147,9 +147,9 @@ def _described(app: App, montage: Montage, ids: set[str], answer: MontageAnswer)
     return (
         f"{montage.id} revision {montage.revision}: {montage.duration_s:g} s, {montage.format.aspect}, "
         f"{montage.format.fps} fps, model {montage.model}{', put away' if montage.archived else ''}. "
+        f"{f'More anchors or beats: {answer.more}. ' if answer.more else ''}"
         f"{''.join(words)}Anchors: {anchors or 'none'}. Beats: {beats}. "
         f"Videos: {'; '.join(answer.videos) or 'none yet'}. Changes: {'; '.join(answer.changes) or 'none'}."
-        + (f"\nMore anchors or beats: {answer.more}" if answer.more else "")
     )
 
 
