@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,10 +202,18 @@ def test_a_browser_shows_the_montage_plays_its_video_and_takes_words_as_words(
     assert page.locator("#report figure").count() == 4
     assert "on time" in page.locator("#report").inner_text()
     until(lambda: page.evaluate("document.getElementById('video').currentTime") > 0.2, "the video plays")
-    at = page.locator("#timeline .head").get_attribute("x1")
-    until(lambda: page.locator("#timeline .head").get_attribute("x1") != at, "the playhead moves with it")
-    page.locator("#timeline svg").click(position={"x": 8, "y": 60})
-    until(lambda: page.evaluate("document.getElementById('video').currentTime") < 0.2, "a click on the timeline seeks")
+    page.evaluate("document.getElementById('video').pause()")
+    ruler, head = page.locator("#timeline svg"), page.locator("#timeline .head")
+    box = ruler.bounding_box()
+    assert box is not None
+
+    def at() -> tuple[float, float]:
+        shown = page.evaluate("document.getElementById('video').currentTime"), head.get_attribute("x1")
+        return round(shown[0], 1), round(float(shown[1] or 0), -2)
+
+    for x, second in ((0, 0.0), (500, 0.8)):  # of 37 frames at 24 fps, on a drawing 1000 wide
+        ruler.click(position={"x": x / 1000 * box["width"] + 1, "y": 5})
+        until(partial(lambda wanted: at() == wanted, (second, x)), "a click seeks, and the playhead follows")
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     with Image.open(tmp_path / "page.png") as seen:
         assert len(seen.convert("RGB").getcolors(seen.width * seen.height) or []) > 5_000, "pictures are on it"

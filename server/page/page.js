@@ -23,9 +23,11 @@ class Refused extends Error {}
 
 async function ask(address) {
   const answer = await fetch(address, {
-    headers: { Authorization: `Bearer ${sessionStorage.getItem(KEPT)}` }, cache: "no-store", credentials: "omit",
+    headers: { Authorization: `Bearer ${sessionStorage.getItem(KEPT)}` },
+    cache: "no-store",
+    credentials: "omit",
   });
-  if (answer.status === 401 || answer.status === 403) throw new Refused("This token is not valid here, or may not read.");
+  if (answer.status === 401 || answer.status === 403) throw new Refused("This token is not valid here.");
   const said = await answer.json();
   if (!answer.ok) throw new Error(said.error);
   return said;
@@ -36,7 +38,8 @@ async function listMontages() {
   if (!montages.some((m) => m.id === chosen)) chosen = montages[0]?.id ?? null;
   at("montages").replaceChildren(...montages.map((m) => {
     const facts = element("small", {}, `${seconds(m.duration_s)}, ${m.anchors} anchors, revision ${m.revision}`);
-    const button = element("button", { type: "button", "aria-current": m.id === chosen, "data-id": m.id }, m.name, facts);
+    const marks = { type: "button", "aria-current": m.id === chosen, "data-id": m.id };
+    const button = element("button", marks, m.name, facts);
     button.addEventListener("click", () => choose(m.id));
     return element("li", {}, button);
   }));
@@ -69,8 +72,8 @@ async function load() {
   if (!known) ({ thumbnails } = await ask(`${API}/${chosen}/thumbnails`));
   const { montage, plan } = view;
   at("name").textContent = montage.name;
-  at("facts").textContent = `${montage.id}, revision ${montage.revision}: ${seconds(plan.duration_s)}, ${montage.size}, ` +
-    `${montage.fps} fps, model ${montage.model}`;
+  at("facts").textContent = `${montage.id}, revision ${montage.revision}: ${seconds(plan.duration_s)}, ` +
+    `${montage.size}, ${montage.fps} fps, model ${montage.model}`;
   at("plan").textContent = plan.problem ?? [outlook(plan), ...plan.warnings].join(" ");
   at("changes").replaceChildren(...view.changes.map((change) => element("li", {},
     `${clock(change.at)} ${change.actor}, revision ${change.revision}: ${change.what}`)));
@@ -108,10 +111,11 @@ function drawJobs(jobs) {
   at("jobs").replaceChildren(...jobs.map((job) => {
     const { stage, done, total, seconds_left: left } = job.progress;
     const running = job.state === "running";
-    const words = `${job.id}: ${job.quality} of revision ${job.revision} for ${job.actor}, ${running ? stage : job.state}` +
+    const state = running ? stage : job.state;
+    const words = `${job.id}: ${job.quality} of revision ${job.revision} for ${job.actor}, ${state}` +
       (running && left ? `, about ${Math.ceil(left)} s left` : "");
     const line = element("li", { class: job.state, "data-id": job.id }, words);
-    if (running) line.append(element("progress", { max: Math.max(total, 1e-9), value: done, "aria-label": "Progress" }));
+    if (running) line.append(element("progress", { max: Math.max(total, 1e-9), value: done, "aria-label": "done" }));
     if (job.error) line.append(element("p", {}, job.error));
     return line;
   }));

@@ -6,15 +6,16 @@ const HEIGHT = 84;
 const FLOOR = HEIGHT - 6;
 const CEILING = 12;
 const EXACT_DB = 99; // what the report says of equal pixels
+const VISIBLE = 3; // a seam rougher than this shows
 
 export function drawReport(place, report) {
   const scale = axis(report.duration_s);
   const graded = report.anchors.filter((anchor) => anchor.strength === 1);
   const plots = [
-    plot("Anchors", "how exactly the delivered frame is the pinned one, dB; hollow: through the autoencoder alone", scale,
-      levels(report.anchors.map((a) => a.psnr_db)), (chart) => {
+    plot("Anchors", "how exactly the delivered frame is the pinned one, dB; hollow: through the autoencoder alone",
+      scale, levels(report.anchors.map((a) => a.psnr_db)), (chart) => {
         report.anchors.forEach((a) => {
-          chart.stem(a.snapped_s, a.psnr_db, "stem", "dot", `${a.label}: ${a.psnr_db.toFixed(1)} dB, ${offset(a)}`);
+          chart.stem(a.snapped_s, a.psnr_db, `${a.label}: ${a.psnr_db.toFixed(1)} dB, ${offset(a)}`);
           if (a.reference_psnr_db !== null) chart.ring(a.snapped_s, a.reference_psnr_db);
         });
       }),
@@ -28,12 +29,14 @@ export function drawReport(place, report) {
         chart.steps(report.intervals.map((i) => [i.start_s, i.end_s, i.motion]));
         report.intervals.forEach((i) => chart.still(i.start_s, i.end_s, i.static_share));
       }),
-    plot("Seams and cuts", "step (green) and jerk (blue) at every seam, 1 is invisible; red: a suspected cut", scale,
-      levels([1.5, ...report.seams.flatMap((s) => [s.step_ratio, s.jerk_ratio])]), (chart) => {
-        chart.rule(1);
+    plot("Seams and cuts", "roughness, above 3 it shows; hollow: with what the camera does there; red: a suspected cut",
+      scale, levels([VISIBLE, ...report.seams.map((s) => worse(s))]), (chart) => {
+        chart.rule(VISIBLE);
         report.seams.forEach((s) => {
-          chart.stem(s.at_s, s.step_ratio, "stem", "dot", `step ${s.step_ratio.toFixed(2)}`, -3);
-          chart.stem(s.at_s, s.jerk_ratio, "second-stem", "second", `jerk ${s.jerk_ratio.toFixed(2)}`, 3);
+          const own = s.fault === null ? worse(s) : Math.min(worse(s), s.fault);
+          const words = `step ${s.step_ratio.toFixed(2)}, jerk ${s.jerk_ratio.toFixed(2)}, own ${own.toFixed(2)}`;
+          chart.stem(s.at_s, own, words);
+          chart.ring(s.at_s, worse(s));
         });
         report.cuts.forEach((c) => chart.cut(c.at_s, `${c.detector}: ${c.score.toFixed(2)}`));
         if (!report.seams.length && !report.cuts.length) chart.say("one segment, no seam; no cut found");
@@ -57,6 +60,10 @@ function offset(anchor) {
   return off === 0 ? "on time" : `fits best ${Math.abs(off)} frames ${off > 0 ? "later" : "earlier"}`;
 }
 
+function worse(seam) {
+  return Math.max(seam.step_ratio, seam.jerk_ratio);
+}
+
 function levels(values) {
   return Math.max(1e-6, ...values) * 1.08;
 }
@@ -69,20 +76,21 @@ function plot(title, meaning, scale, top, paint) {
     shape("text", { x: 0, y: CEILING + 4 }, String(Number((top / 1.08).toPrecision(2)))),
     shape("text", { x: 0, y: FLOOR }, "0"));
   paint({
-    rule: (value) => svg.append(shape("line", { class: "one", x1: MARGIN, x2: WIDTH - MARGIN, y1: y(value), y2: y(value) })),
+    rule: (value) => svg.append(
+      shape("line", { class: "one", x1: MARGIN, x2: WIDTH - MARGIN, y1: y(value), y2: y(value) })),
     steps: (parts) => parts.forEach(([from, to, v]) => {
       const [x, end] = [scale.x(from), scale.x(to)];
       svg.append(shape("g", {}, shape("title", {}, v.toFixed(2)),
         shape("rect", { class: "area", x, y: y(v), width: end - x, height: FLOOR - y(v) }),
         shape("line", { class: "curve", x1: x, x2: end, y1: y(v), y2: y(v) })));
     }),
-    stem: (at, value, stem, dot, words, beside = 0) => {
-      const x = scale.x(at) + beside;
+    stem: (at, value, words) => {
+      const x = scale.x(at);
       svg.append(shape("g", {}, shape("title", {}, words),
-        shape("line", { class: stem, x1: x, x2: x, y1: FLOOR, y2: y(value) }),
-        shape("circle", { class: dot, cx: x, cy: y(value), r: 4 }),
+        shape("line", { class: "stem", x1: x, x2: x, y1: FLOOR, y2: y(value) }),
+        shape("circle", { class: "dot", cx: x, cy: y(value), r: 4 }),
         shape("text", { class: "ink", x: x + (x > WIDTH / 2 ? -8 : 8), y: y(value) + 4,
-          "text-anchor": x > WIDTH / 2 ? "end" : "start" }, beside ? "" : value >= EXACT_DB ? "exact" : value.toFixed(1))));
+          "text-anchor": x > WIDTH / 2 ? "end" : "start" }, value >= EXACT_DB ? "exact" : value.toFixed(1))));
     },
     ring: (at, value) => svg.append(shape("circle", { class: "ring", cx: scale.x(at), cy: y(value), r: 4 })),
     still: (from, to, share) => svg.append(shape("rect",

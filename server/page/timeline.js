@@ -54,7 +54,7 @@ function anchorMark(anchor, scale, y, bottom, view, thumbnails) {
   const pinned = anchor.strength === 1;
   const name = anchor.label || view.names[anchor.media_id] || anchor.id;
   const group = shape("g", { class: "anchor", "data-id": anchor.id });
-  const asked = Math.abs(anchor.requested_s - anchor.start_s) > 5e-4 ? `, asked for ${seconds(anchor.requested_s)}` : "";
+  const asked = Math.abs(anchor.requested_s - anchor.start_s) > 5e-4 ? `, asked ${seconds(anchor.requested_s)}` : "";
   const strength = pinned ? "" : `, strength ${anchor.strength}`;
   const by = anchor.by ? `, by ${anchor.by}` : "";
   group.append(shape("title", {}, `${anchor.id} ${name} at ${seconds(anchor.start_s)}${asked}${strength}${by}`));
@@ -63,11 +63,12 @@ function anchorMark(anchor, scale, y, bottom, view, thumbnails) {
     group.append(shape("rect", { class: "clip-range", x: at, y, width, height: bottom - y }));
   }
   const words = shortened(`${seconds(anchor.start_s)}  ${name}`, PICTURE.width + 8);
-  group.append(shape("line", { class: pinned ? "pin" : "soft-pin", x1: at, x2: at, y1: y + PICTURE.height + 18, y2: bottom }));
+  const kind = pinned ? "pin" : "soft-pin";
+  group.append(shape("line", { class: kind, x1: at, x2: at, y1: y + PICTURE.height + 18, y2: bottom }));
   const box = { x: left, y, width: PICTURE.width, height: PICTURE.height };
   const picture = thumbnails[anchor.media_id];
   if (picture) group.append(shape("image", { ...box, href: picture, preserveAspectRatio: "xMidYMid slice" }));
-  group.append(shape("rect", { ...box, class: pinned ? "pin" : "soft-pin", rx: 2 }));
+  group.append(shape("rect", { ...box, class: kind, rx: 2 }));
   group.append(shape("text", { class: "ink", x: left, y: y + PICTURE.height + 13 }, words));
   return group;
 }
@@ -75,8 +76,9 @@ function anchorMark(anchor, scale, y, bottom, view, thumbnails) {
 function beatBar(beat, scale, y) {
   const [x, end] = [scale.x(beat.start_s), scale.x(beat.end_s)];
   const words = [beat.prompt, beat.camera && `(${beat.camera})`].filter(Boolean).join(" ") || beat.id;
+  const span = `${seconds(beat.start_s)} to ${seconds(beat.end_s)}`;
   return shape("g", { class: "beat-bar", "data-id": beat.id },
-    shape("title", {}, [beat.id, `${seconds(beat.start_s)} to ${seconds(beat.end_s)}`, beat.by, words].filter(Boolean).join(", ")),
+    shape("title", {}, [beat.id, span, beat.by, words].filter(Boolean).join(", ")),
     shape("rect", { class: "beat", x, y, width: Math.max(2, end - x), height: BEAT, rx: 3 }),
     shape("text", { class: "ink", x: x + 6, y: y + 15 }, shortened(words, end - x - 12)));
 }
@@ -84,10 +86,11 @@ function beatBar(beat, scale, y) {
 function segmentBar(segment, scale, y) {
   const [x, end] = [scale.x(segment.start_s), scale.x(segment.end_s)];
   const made = segment.action === "render";
+  const width = Math.max(1, end - x - 2);
   const words = `${made ? "to render" : "kept"}: ${segment.reason}`;
   return shape("g", { class: "segment", "data-action": segment.action },
     shape("title", {}, `${seconds(segment.start_s)} to ${seconds(segment.end_s)}, ${words}; seam: ${segment.seam}`),
-    shape("rect", { class: made ? "make" : "keep", x: x + 1, y, width: Math.max(1, end - x - 2), height: SEGMENT, rx: 2 }),
+    shape("rect", { class: made ? "make" : "keep", x: x + 1, y, width, height: SEGMENT, rx: 2 }),
     shape("text", { class: "ink", x: x + 6, y: y + 13 }, shortened(made ? "to render" : "kept", end - x - 12)));
 }
 
