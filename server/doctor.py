@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +23,7 @@ def run(studio_folder: Path | None) -> int:
     """Print every check; 0 if all passed, else 1."""
     console = Console()
     failed = 0
-    for check in (_python, _studio, _models, _torch, _video, _roots):
+    for check in (_python, _studio, _models, _torch, _video, _roots, _reader):
         try:
             for line in check(studio_folder):
                 console.print(f"[green]ok[/]  {line}", highlight=False)
@@ -87,3 +89,14 @@ def _roots(folder: Path | None) -> Iterator[str]:
 
     with Studio(folder) as studio:
         yield "Media roots: " + ", ".join(shorten(root) for root in media_roots(studio.inbox))
+
+
+def _reader(_: Path | None) -> Iterator[str]:
+    from .media.child import ask
+
+    with tempfile.NamedTemporaryFile() as other, socket.create_server(("127.0.0.1", 0)) as listening:
+        attempt = {"read": other.name, "write": other.name, "connect": listening.getsockname()}
+        outcome = ask("escape", attempt)
+    ways_out = [way for way, works in outcome.replies[0].items() if works]
+    kept = f"; this system leaves it: {', '.join(ways_out)}" if ways_out else ", without files, programs or network"
+    yield f"Media are read in a process of their own, with bounded memory and time{kept}"
