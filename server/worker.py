@@ -16,8 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,8 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
-from .device import end_stalled, keep_device, take_device
+from .device import end_stalled, take_device
+from .heartbeat import Heartbeat
 from .housekeeping import collect, disk_bytes
 from .logs import about, configure
 from .store import DeviceLost, StaleAttempt, Studio, new_id
@@ -80,7 +80,7 @@ class Worker:
         self._read_model = load or self._from_weights
         self._models: dict[str, DreaMontagePipeline] = {}
         self._stop = threading.Event()
-        self._doing, self._news = "waiting", threading.Event()
+        self._heart: Heartbeat
 
     @property
     def stopping(self) -> bool:
@@ -102,7 +102,7 @@ class Worker:
         except Busy:
             end_stalled(self.studio, self.device)
             self.studio.begin_work(self.id, self.device, os.getpid())
-        with self._heartbeat():
+        with Heartbeat(self.studio, self.id, self.device, self.lock, self.heartbeat_s) as self._heart:
             try:
                 self._work()
             except DeviceLost:
@@ -111,7 +111,7 @@ class Worker:
     def _work(self) -> None:
         idle_since, tidy = time.monotonic(), False
         while not self._stop.is_set():
-            self._now("waiting")
+            self._heart.now("waiting")
             job = self.studio.claim(self.id, self.device) if self.studio.jobs_wait() else None
             if job is not None:
                 with about(montage_id=job.montage_id, job_id=job.id):
@@ -218,40 +218,10 @@ class Worker:
                 return
             last, next_at = key, now + _PROGRESS_EVERY_S
             self.studio.progress(job.id, job.attempt, progress)
-            self._now(f"{job.id} {progress.stage}")
+            self._heart.now(f"{job.id} {progress.stage}")
 
         report(Progress(stage="loading"))
         return report
-
-    def _now(self, doing: str) -> None:
-        if doing != self._doing:
-            self._doing = doing
-            self._news.set()
-
-    @contextmanager
-    def _heartbeat(self) -> Iterator[None]:
-        """Signs of life from a thread of their own, because a step may take longer than anybody waits for one."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.is_set():
-                if self.lock is not None:
-                    keep_device(self.lock)
-                try:
-                    self.studio.heartbeat(self.id, self.device, os.getpid(), self._doing)
-                except DreamontageError as error:  # the lock's file tells that this worker is alive
-                    log.warning("no heartbeat: %s", error)
-                self._news.wait(self.heartbeat_s)
-                self._news.clear()
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            self._news.set()
-            thread.join()
 
     def _load(self, model_id: str) -> DreaMontagePipeline:
         """The model, loaded once; another one takes its place."""
