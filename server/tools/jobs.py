@@ -131,14 +131,14 @@ def _finished(app: App, ctx: Ctx, job: Job, video: Video, response_format: Respo
 
 def _measured(report: Report) -> dict[str, Any]:
     """The figures of a report, rounded; the notes are told already."""
+    lists = report.model_dump(
+        mode="json",
+        include={"anchors", "intervals", "segments", "seams", "cuts"},
+        exclude={"segments": {"__all__": {"fingerprint"}}},
+    )
     return {
-        name: [
-            {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
-            for line in report.model_dump(mode="json", include={name}, exclude={name: {"__all__": {"fingerprint"}}})[
-                name
-            ]
-        ]
-        for name in ("anchors", "intervals", "segments", "seams", "cuts")
+        name: [{key: round(v, 3) if isinstance(v, float) else v for key, v in line.items()} for line in lines_of]
+        for name, lines_of in lists.items()
     }
 
 
