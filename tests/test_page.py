@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TOKEN = "a-token-for-tests-only"
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-WAIT_MS = 20_000
+WAIT_MS = 40_000
 
 
 @pytest.fixture
