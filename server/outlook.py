@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dreamontage.generator.planner import estimate, plan_montage
-from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.errors import Conflict, InvalidInput
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.montage import Montage, Quality
 from dreamontage.schemas.plan import Estimate, Plan
@@ -26,6 +26,16 @@ def require_anchors(montage: Montage) -> None:
             f"{montage.id} has no anchors, so there is nothing to show",
             field="montage_id",
             next_call=f"add_anchors(montage_id={montage.id!r}, anchors=[...])",
+        )
+
+
+def require_revision(montage: Montage, if_revision: int | None) -> None:
+    """Raise Conflict unless the montage is at the revision the caller has seen, if one was named."""
+    if if_revision not in (None, montage.revision):
+        raise Conflict(
+            f"{montage.id} is at revision {montage.revision}, not {if_revision}",
+            field="if_revision",
+            next_call=f"get_changes(montage_id={montage.id!r}, since_revision={if_revision})",
         )
 
 

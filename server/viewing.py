@@ -36,9 +36,11 @@ class View:
 
     @property
     def own_s(self) -> list[tuple[float, float]]:
-        """The common seconds of the take that was asked for, if one was."""
+        """The common seconds of the first and the last frame of the take that was asked for, if one was."""
         parts = zip(self.video.segments, self.report.segments, strict=True)
-        return [(p.start_s - self.shift_s, p.end_s - self.shift_s) for take, p in parts if take.take_id == self.take_id]
+        own = [part for take, part in parts if take.take_id == self.take_id]
+        late = self.shift_s + 1 / self.report.fps
+        return [(part.start_s - self.shift_s, part.end_s - late) for part in own]
 
     @property
     def report(self) -> Report:

@@ -209,6 +209,11 @@ async def test_an_agent_renders_alternatives_chooses_one_and_the_next_render_onl
     assert Path(other["file"]["path"]).stat().st_size == other["file"]["bytes"]
     take = other["takes"][1]
     assert agent.last is not None and take["take_id"] in text(agent.last)
+    own = studio.video(first["video_id"]).segments[1].take_id
+    seen = await agent.call("view_video", take_ids=[own, take["take_id"]], frames=3)
+    assert [seen["times_s"][0], seen["times_s"][-1]] == [take["start_s"], take["end_s"] - 1 / 8] and agent.pictures()
+    assert [[t["take_id"] for t in row["takes"]] for row in seen["rows"]] == [[own], [take["take_id"]]]
+    assert f"choose_take(montage_id={montage!r}, take_ids={[take['take_id']]})" in seen["next"]
     request.getfixturevalue("no_denoising")
     choice = await agent.call("choose_take", montage_id=montage, take_ids=[take["take_id"]])
     assert "only decodes" in text(agent.last) and choice["outlook"]["segments_to_render"] == 0
@@ -216,7 +221,6 @@ async def test_an_agent_renders_alternatives_chooses_one_and_the_next_render_onl
     second = await agent.rendered(montage)
     assert (second["segments_rendered"], second["file"]["sha256"] == first["file"]["sha256"]) == (0, False)
     assert studio.video(second["video_id"]).segments[1].take_id == take["take_id"]
-    own = studio.video(first["video_id"]).segments[1].take_id
     await agent.call("choose_take", montage_id=montage, take_ids=[own])
     third = await agent.rendered(montage)
     assert third["file"]["sha256"] == first["file"]["sha256"], "takes of an earlier video can be chosen back"

@@ -9,7 +9,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.errors import Conflict, InvalidInput
+from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.job import After, Job, RenderRequest
 from dreamontage.schemas.models import RenderSettings
 from dreamontage.schemas.montage import Quality
@@ -20,7 +20,7 @@ from ..answers import RenderAnswer, describe_outlook, reply
 from ..arguments import MontageId, Revision, Second
 from ..calls import carry_out
 from ..context import Ctx, app_of
-from ..outlook import look_ahead, outlook_of, require_anchors
+from ..outlook import look_ahead, outlook_of, require_anchors, require_revision
 from ..toolkit import tool
 from ..worker import ensure_worker
 
@@ -48,12 +48,7 @@ def render_segments(
     app = app_of(ctx)
     montage = app.studio.get_montage(montage_id)
     require_anchors(montage)
-    if if_revision not in (None, montage.revision):
-        raise Conflict(
-            f"{montage_id} is at revision {montage.revision}, not {if_revision}",
-            field="if_revision",
-            next_call=f"get_changes(montage_id={montage_id!r}, since_revision={if_revision})",
-        )
+    require_revision(montage, if_revision)
     if from_s is not None and to_s is not None and to_s <= from_s:
         raise InvalidInput(
             f"{to_s:g} s is not after from_s {from_s:g} s", field="to_s", allowed=f"more than {from_s:g}"

@@ -11,7 +11,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.errors import Conflict, InvalidInput
+from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.montage import Quality
 from dreamontage.schemas.report import TakeChoice
 
@@ -22,6 +22,7 @@ from ..calls import carry_out
 from ..choosing import fitting, takes_between
 from ..context import App, Ctx, app_of
 from ..findings import ViewRow, best, describe_row, row_of, summary
+from ..outlook import require_revision
 from ..store.choices import TAKE_ID
 from ..toolkit import tool
 from ..viewing import At, View, draw, moments, view_of
@@ -70,7 +71,7 @@ async def view_video(
     low, high = _range(views, from_s, to_s)
     notes = []
     if not (times := moments(views, low, high, frames, at)):
-        notes.append(f"No {'anchors' if at == 'anchors' else 'seams'} from {low:g} to {high:g} s: even instead.")
+        notes.append(f"No {'findings' if at == 'worst' else at} from {low:g} to {high:g} s: even instead.")
         times = moments(views, low, high, frames, "even")
     picture = await anyio.to_thread.run_sync(partial(draw, app, views, times))
     rows = [row_of(view, low + view.shift_s, high + view.shift_s, len(views)) for view in views]
@@ -93,12 +94,7 @@ def choose_take(
     of a fork. It counts from the next render of that quality on, which then only decodes; view_video names takes."""
     app = app_of(ctx)
     montage = app.studio.get_montage(montage_id)
-    if if_revision not in (None, montage.revision):
-        raise Conflict(
-            f"{montage_id} is at revision {montage.revision}, not {if_revision}",
-            field="if_revision",
-            next_call=f"get_montage(montage_id={montage_id!r})",
-        )
+    require_revision(montage, if_revision)
     if bool(take_ids) == (video_id is not None):
         raise InvalidInput("name the takes by their ids, or a video", field="take_ids", allowed="one of the two")
     if video_id is not None:
@@ -157,15 +153,17 @@ def _range(views: Sequence[View], from_s: float | None, to_s: float | None) -> t
 
 
 def _next_calls(views: Sequence[View], rows: Sequence[ViewRow], low: float, high: float) -> list[str]:
-    """At most three complete calls that make sense now."""
-    video = views[0].video
-    calls = []
-    if len(rows) > 1 and (better := best(rows)) is not None and (takes := rows[better].takes):
-        ids = [take.take_id for take in takes if take.take_id not in {t.take_id for t in rows[0].takes}]
-        if ids:
-            calls.append(f"choose_take(montage_id={video.montage_id!r}, take_ids={ids[:4]})")
-    elif video.quality != "previz":
+    """At most three complete calls that make sense now: to keep another row, the best one first, else to try again."""
+    video, calls = views[0].video, []
+    better = best(rows)
+    for number in sorted(range(1, len(rows)), key=lambda number: number != better):
+        row, view = rows[number], views[number]
+        if not row.takes or row.quality != rows[0].quality or row.takes == rows[0].takes:
+            continue
+        part = f"video_id={row.video_id!r}, from_s={low + view.shift_s:g}, to_s={high + view.shift_s:g}"
+        what = part if row.take_id is None else f"take_ids={[row.take_id]}"
+        calls.append(f"choose_take(montage_id={video.montage_id!r}, {what})")
+    if not calls and video.quality != "previz":
         part = f"from_s={low:g}, to_s={high:g}, takes=3"
         calls.append(f"render_segments(montage_id={video.montage_id!r}, quality={video.quality!r}, {part})")
-    calls.append(f"get_montage(montage_id={video.montage_id!r})")
-    return calls
+    return [*calls, f"get_montage(montage_id={video.montage_id!r})"][:3]
