@@ -30,7 +30,7 @@ from .files import ROUTE, FileLinks
 from .logs import each_call
 from .media.roots import media_roots
 from .prompts import add_prompts
-from .resources import add_resources
+from .resources import add_resources, reading_needs_its_scope
 from .store import Studio
 from .subscriptions import EventBus, serve_handshake_era
 from .tasks import Tasks
@@ -131,6 +131,7 @@ def build_server(
         lifespan=lifespan,
         subscriptions=bus,
         extensions=[Tasks(app, TASK_TOOLS)],
+        middleware=[reading_needs_its_scope],
         log_level="WARNING",
     )
     serve_handshake_era(server, bus)

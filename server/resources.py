@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS
 
-from dreamontage.schemas.errors import NotFound
+from dreamontage.schemas.errors import Forbidden, NotFound
 
+from .actors import actor_of
 from .context import App
 
 if TYPE_CHECKING:
     from dreamontage.schemas.report import Video
+
+
+READING = frozenset({"resources/read", "resources/subscribe", "subscriptions/listen", "prompts/get"})
+
+
+async def reading_needs_its_scope(ctx: ServerRequestContext[App, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: who may not read gets no resource and no prompt, and hears of no change. Raises MCPError."""
+    if ctx.method in READING:
+        try:
+            actor_of(Context(request_context=ctx)).require("read", ctx.method)
+        except Forbidden as error:
+            raise MCPError(INVALID_PARAMS, str(error)) from error
+    return await call_next(ctx)
 
 
 def add_resources(server: MCPServer[App], app: App) -> None:

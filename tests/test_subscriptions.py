@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp.types import ResourceUpdatedNotification
 
 from dreamontage.schemas.montage import Montage
+from dreamontage.server.actors import Actor
 from dreamontage.server.app import build_server
 from dreamontage.server.store import Studio, new_id
 from dreamontage.server.subscriptions import MAX_PER_CONNECTION, EventBus
@@ -136,6 +137,18 @@ async def test_a_connection_may_have_so_many_subscriptions_and_can_end_them(stud
                     await client.subscribe_resource("montage://m_other")
                 await client.unsubscribe_resource("montage://m_0")
                 await client.subscribe_resource("montage://m_other")
+
+
+async def test_who_may_not_read_reads_nothing_and_hears_nothing(
+    studio: Studio, montage: Montage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamontage.server.resources.actor_of", lambda ctx: Actor("edna", frozenset({"edit"})))
+    async with Client(build_server(studio)) as client:
+        with pytest.raises(MCPError, match="needs the scope 'read'"):
+            await client.read_resource(f"montage://{montage.id}")
+        with pytest.raises(MCPError, match="needs the scope 'read'"):
+            async with client.listen(resource_subscriptions=[f"montage://{montage.id}"]):
+                pass
 
 
 def test_the_folder_of_a_studio_is_all_that_processes_share(studio: Studio, tmp_path: Path) -> None:
