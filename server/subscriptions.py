@@ -6,6 +6,7 @@ tells its clients that `montage://{id}` changed. A cue carries no content and is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,8 +22,11 @@ from mcp.types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, Unsub
 from .store import Studio
 
 POLL_S = 0.05
+_RETRY_S = 1.0
 MAX_PER_CONNECTION = 1_000
 _STATE = "dreamontage.subscriptions"
+
+log = logging.getLogger(__name__)
 
 
 class EventBus(InMemorySubscriptionBus):
@@ -61,7 +65,12 @@ class EventBus(InMemorySubscriptionBus):
             if not self._listeners:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
-            newest, changed = await anyio.to_thread.run_sync(self._studio.changed_montages, self._seen)
+            try:
+                newest, changed = await anyio.to_thread.run_sync(self._studio.changed_montages, self._seen)
+            except Exception:  # cues are advisory: a disk that fails for a moment must not take the server down
+                log.exception("the event log cannot be read")
+                await anyio.sleep(_RETRY_S)
+                continue
             if newest > self._seen:  # else another runner of the same bus was first
                 self._seen = newest
                 for montage_id in changed:

@@ -1,7 +1,8 @@
-"""An agent as tests play it: calls tools, counts its calls, and wants every answer or refusal to be readable."""
+"""An agent as tests play it: calls tools, counts its calls, and wants every answer and refusal readable and short."""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -25,6 +26,7 @@ class Agent:
         self.last = await self.client.call_tool(tool, arguments)
         assert not self.last.is_error, text(self.last)
         assert self.last.structured_content is not None
+        within_budget(self.last)
         return dict(self.last.structured_content)
 
     async def refused(self, tool: str, /, **arguments: Any) -> str:
@@ -53,6 +55,13 @@ class Agent:
         """The pictures in the last answer."""
         assert self.last is not None
         return [block for block in self.last.content if isinstance(block, ImageContent)]
+
+
+def within_budget(result: CallToolResult) -> None:
+    """8k tokens of text and structured content, 700 KiB with pictures, whatever was called."""
+    words = len(text(result).encode()) + len(json.dumps(result.structured_content, ensure_ascii=False).encode())
+    assert words / 4 <= 8_000, words
+    assert len(result.model_dump_json(by_alias=True)) <= 700 * 2**10
 
 
 def text(result: CallToolResult) -> str:

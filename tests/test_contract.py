@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import slow_renderer
-from agent import Agent, text
+from agent import Agent, text, within_budget
 from mcp import Client
-from mcp.types import CallToolResult
 from snapshots import Steady, check_snapshots
 
 from dreamontage.schemas import limits
@@ -46,13 +45,6 @@ def quick_worker(studio: Studio) -> Iterator[None]:
     yield
     working.stop()
     thread.join()
-
-
-def within_budget(result: CallToolResult) -> None:
-    """8k tokens of text and structured content, 700 KiB with pictures."""
-    words = len(text(result).encode()) + size_of(result.structured_content)
-    assert words / 4 <= 8_000, words
-    assert len(result.model_dump_json(by_alias=True)) <= 700 * 2**10
 
 
 async def test_the_schemas_of_all_tools_are_as_kept(agent: Agent) -> None:
@@ -119,7 +111,7 @@ async def test_the_largest_montage_is_read_whole_in_pages_within_budget(
                 Anchor(id=f"a{n}", media_id=media["id"], second=3 * n, label=wide) for n in range(limits.MAX_ANCHORS)
             ],
             beats=[
-                Beat(id=f"b{n}", start_s=3 * n, end_s=3 * n + 3, prompt="漢" * (limits.MAX_PROMPT_CHARS if n < 25 else 9))
+                Beat(id=f"b{n}", start_s=3 * n, end_s=3 * n + 3, prompt="漢" * (limits.MAX_PROMPT_CHARS // (n or 1)))
                 for n in range(limits.MAX_BEATS)
             ],
         )
