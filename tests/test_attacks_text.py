@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mcp import Client
 from media_files import picture_bytes
 
 from dreamontage.server.app import build_server
+from dreamontage.server.media.ingest import take_in_all
 from dreamontage.server.media.roots import clean_name
 from dreamontage.server.store import Studio
 
@@ -64,17 +66,28 @@ def visible(told: str) -> bool:
     return all(unicodedata.category(char) not in hidden for char in told.replace("\n", ""))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, list[str]]]:
+    """A studio with two pictures, and their ids."""
+    folder = tmp_path_factory.mktemp("shared")
+    for seed in (1, 2):
+        (folder / f"{seed}.png").write_bytes(picture_bytes(seed=seed))
+    with Studio(folder / "studio", folder / "out") as studio:
+        yield studio, [media.id for media in take_in_all(studio, ["1.png", "2.png"], [folder])]
+
+
 @pytest.mark.parametrize("words", TEXTS, ids=range(len(TEXTS)))
 async def test_what_one_agent_writes_another_reads_as_data(
-    studio: Studio, pictures: list[Path], monkeypatch: pytest.MonkeyPatch, words: str
+    shared: tuple[Studio, list[str]], monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     words = words.encode("utf-16", "surrogatepass").decode("utf-16")
-    async with Client(build_server(studio, roots=[pictures[0].parent])) as client:
+    studio, media = shared
+    async with Client(build_server(studio)) as client:
         monkeypatch.setenv("DREAMONTAGE_ACTOR", "mallory")
         mallory = Agent(client)
         plan = await mallory.call(
             "plan_montage",
-            anchors=[{"source": "sunset.jpg", "label": words[:80]}, "seeding.jpg"],
+            anchors=[{"source": media[0], "label": words[:80]}, media[1]],
             beats=[{"start_s": 0, "end_s": 1, "prompt": words}],
             brief=words,
             duration_s=2,

@@ -213,7 +213,7 @@ MAGIC = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x40\0\0\0W
          b"\0\0\0\x18ftypisom", b"\x1a\x45\xdf\xa3", b"\0\0\0\x08moov"]  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(magic=st.sampled_from(MAGIC), noise=st.binary(max_size=2000))
 def test_random_bytes_behind_any_magic_are_rejected(place: Place, magic: bytes, noise: bytes) -> None:
     (place.root / "noise").write_bytes(magic + noise)
@@ -225,7 +225,7 @@ def test_random_bytes_behind_any_magic_are_rejected(place: Place, magic: bytes, 
 WHOLE = [*map(picture_bytes, ("JPEG", "PNG", "WEBP")), animation(), clip_bytes(6), clip_bytes(6, form="matroska")]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(whole=st.sampled_from(WHOLE), data=st.data())
 def test_damaged_bytes_are_taken_in_whole_or_rejected(place: Place, whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)
