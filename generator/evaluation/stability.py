@@ -11,8 +11,9 @@ from dreamontage.generator.measuring import judge
 from dreamontage.generator.measuring.pairs import Curves, PairMeter
 
 Floats = NDArray[np.float64]
-DRIFT_WINDOW = 13
-"""Frames of the running median, so that a flash is no drift."""
+DRIFT_WINDOW = 49
+"""Frames of the running median, two seconds (a quarter of a shorter shot): neither a flash nor the middle of a
+transition is a drift, which stays."""
 
 
 def pair_curves(frames: Frames) -> Curves:
@@ -56,8 +57,8 @@ def motion_amount(curves: Curves, fps: int) -> float:
 def colour_drift(frames: Frames, reference: Frames) -> float:
     """The largest lasting change of a colour channel against a reference [F,H,W,3] of like content; a share, 0 is best.
 
-    Per frame and channel, mean and deviation minus those of the reference; of that difference (running median of 13
-    frames) the largest distance from where it began, divided by the reference's mean level or mean deviation. The
+    Per frame and channel, mean and deviation minus those of the reference; of that difference (running median of two
+    seconds) the largest distance from where it began, divided by the reference's mean level or mean deviation. The
     reference is the truth where it is known, else the previz: it shows the anchors' own pixels at every frame, so
     that what changes with the content cancels. Fails where the reference shows other content than the shot.
     """
@@ -73,5 +74,5 @@ def _colours(frames: Frames) -> Floats:
 
 
 def _running_median(values: Floats) -> Floats:
-    window = min(DRIFT_WINDOW, len(values))
+    window = min(DRIFT_WINDOW, len(values) // 4 + 1)
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(values, window, axis=0), axis=-1))
