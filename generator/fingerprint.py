@@ -234,11 +234,17 @@ def decide(
             reason = reason or "its take was lost"
             decision = Decision(segment, "render", reason, seed, recipe_with(segment, settings), settings)
             before = source if lost else None  # a lost take comes back the same: what follows it is kept
-        if request.takes > 1 and segment.index in chosen:
+        if request.takes > 1 and segment.index in chosen and not pinned_whole(plan, segment):
             others = tuple(segment_seed(decision.seed, "take", number) for number in range(2, request.takes + 1))
             decision = replace(decision, others=others)
         decisions.append(decision)
     return decisions
+
+
+def pinned_whole(plan: Plan, segment: Segment) -> bool:
+    """Whether every new slot of a segment is fixed by clips or stills, so that all takes of it would show the same."""
+    pinned = {slot for a in plan.anchors if a.pinned for slot in range(a.slot, a.last_slot + 1)}
+    return pinned.issuperset(range(segment.start, segment.stop))
 
 
 def place_of(

@@ -178,7 +178,7 @@ def _render_takes(
         meter.tell("denoising")
     loading_s = time.perf_counter() - began - meter.denoise_s
     videos = []
-    for number in range(1, task.request.takes + 1):
+    for number in range(1, 2 + max(len(decision.others) for decision in decisions)):
         shown = _shown(rendered, number)
         latents = assemble_latents(plan, [item.fingerprint for item in shown], takes)
         job = task if number == 1 else _alternative(task, number)

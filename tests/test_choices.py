@@ -10,7 +10,7 @@ import pytest
 from agent import Agent, text
 from desk import Desk, frames_of, three_stills
 from mcp import Client
-from tiny_model import CARD
+from tiny_model import CARD, clip, tiny_shot
 
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.planner import plan_montage
@@ -138,6 +138,14 @@ def test_several_takes_of_a_part_keep_what_is_there_and_what_follows(made: Made)
     seeded = made.decided(takes=2, seed=9, **part)
     assert [d.action for d in seeded] == ["reuse", "render", "reuse"] and seeded[1].held_take == shown(made.video)[1]
     assert len({seeded[1].seed, *seeded[1].others, *more[1].others, more[1].seed}) == 6
+
+
+def test_what_a_clip_fixes_whole_has_no_alternatives() -> None:
+    shot, media = tiny_shot([(clip(3, 49), 0.0)], 12.0)
+    request = RenderRequest(quality="draft", takes=2)
+    decisions = decide(shot.plan, shot.montage, media, CARD, request, None, weights="w")
+    inside = [d.segment.stop <= shot.plan.anchors[0].last_slot + 1 for d in decisions]
+    assert set(inside) == {True, False} and [not d.others for d in decisions] == inside
 
 
 def test_a_part_that_is_rendered_anew_takes_the_place_of_a_choice(made: Made) -> None:

@@ -61,6 +61,8 @@ def render_segments(
     if max_minutes is not None and cost.seconds > 60 * max_minutes:
         raise too_long(request, cost, max_minutes)
     range_s, note = widened(plan, request)
+    if takes > 1 and not cost.alternatives:
+        note = f"{note} Clips fix that part whole, so it has no alternatives.".strip()
     outlook = outlook_of(quality, decisions, cost)
 
     def answer(job: Job) -> CallToolResult:
