@@ -58,6 +58,12 @@ def allow_time() -> None:
     signal.setitimer(signal.ITIMER_REAL, limits.PROBE_TIMEOUT_S + 1)
 
 
+def landlock_version(kernel: ctypes.CDLL) -> int:
+    """Which version of Landlock the kernel has; below 1 for none."""
+    version: int = kernel.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    return version
+
+
 def _code() -> Iterator[str]:
     """Where imports and shared libraries come from, links in them followed."""
     packages = (dreamontage.generator.__file__, dreamontage.schemas.__file__, __file__)
@@ -68,7 +74,7 @@ def _code() -> Iterator[str]:
 
 def _close_files(kernel: ctypes.CDLL, readable: Iterable[str]) -> None:
     """Deny every file, program and TCP connection but reading of these files and folders, as far as it is possible."""
-    version = kernel.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    version = landlock_version(kernel)
     if version < 1:
         return
     files = (1 << max(count for since, count in _RIGHTS if version >= since)) - 1
