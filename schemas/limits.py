@@ -62,6 +62,8 @@ STRANGER_CALLS_PER_S: Final = 5.0
 STRANGER_CALLS_BURST: Final = 100
 STRANGER_CALLS_AT_ONCE: Final = 16
 """Per client address, for requests that carry no valid token: file links, uploads, refusals."""
+TOKEN_RECHECK_S: Final = 5.0
+"""A stream is looked at this often: does its token still open the door?"""
 UPLOAD_TTL_S: Final = 600
 MAX_OPEN_UPLOADS: Final = 20
 """Upload addresses of one actor that wait to be used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
@@ -92,19 +93,35 @@ class Door:
             scope[SCOPE_KEY] = actor
             if actor is not None:  # the SDK keeps sessions to the principal that opened them
                 scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=actor.name, scopes=[*actor.scopes]))
+                send = self._while_valid(send, _token(request))
             rates, who = self._place(request, actor)
             with rates.under_way(who):
                 await self._app(scope, receive, send)
 
+    def _while_valid(self, send: Send, token: str) -> Send:
+        """`send` for as long as the token opens the door: a stream that outlives it ends with its next message."""
+        checked_at, over = time.monotonic(), False
+
+        async def sent(message: Message) -> None:
+            nonlocal checked_at, over
+            if over:
+                return
+            if message["type"] == "http.response.body" and time.monotonic() - checked_at > limits.TOKEN_RECHECK_S:
+                checked_at, over = time.monotonic(), await self._known(token) is None
+            await send({"type": "http.response.body", "body": b"", "more_body": False} if over else message)
+
+        return sent
+
     async def _admitted(self, request: Request) -> tuple[Actor | None, Response | None]:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        actor = await self._known(token.strip()) if kind.lower() == "bearer" and token else None
+        token = _token(request)
+        actor = await self._known(token) if token else None
         rates, who = self._place(request, actor)
         if seconds := rates.wait(who):
             retry = math.ceil(seconds)
             body = {"error": f"Too many calls at once or in a row. Next: repeat the call after {retry} s."}
             return None, JSONResponse(body, 429, {"Retry-After": str(retry)})
-        if actor is None and (kind or not is_open(request.method, request.url.path)):
+        shown = "authorization" in request.headers
+        if actor is None and (shown or not is_open(request.method, request.url.path)):
             body = {"error": "A valid bearer token is needed; `dreamontage token add NAME` makes one."}
             return None, JSONResponse(body, 401, {"WWW-Authenticate": self._challenge})
         return actor, None
@@ -113,3 +130,9 @@ class Door:
         if actor is not None:
             return self._actors, actor.name
         return self._strangers, request.client.host if request.client else ""
+
+
+def _token(request: Request) -> str:
+    """The bearer token a request shows, if any."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""

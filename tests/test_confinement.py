@@ -16,7 +16,6 @@ from dreamontage.schemas import limits
 from dreamontage.server.media.child import ask
 from dreamontage.server.media.confinement import landlock_version
 
-
 EMPTY_NETWORK = "import ctypes; raise SystemExit(ctypes.CDLL(None).unshare(0x50000000) != 0)"
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx2
 import pytest
 from agent import Agent
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.transport_security import TransportSecuritySettings
 from serving import served
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
-from dreamontage.server.auth import load_token
+from dreamontage.server.actors import Actor
+from dreamontage.server.auth import Door, load_token
 from dreamontage.server.files import FileLinks
 from dreamontage.server.http import check_host, http_app
 from dreamontage.server.rates import Rates
@@ -183,6 +189,31 @@ async def test_who_calls_too_often_is_told_when_to_come_back(
             assert (codes, late.status_code) == ([404] * 3, 429)
             assert 90 <= int(late.headers["retry-after"]) <= 100 and "repeat the call" in late.json()["error"]
             assert (await client.get("/nowhere", headers=bob)).status_code == 404
+
+
+async def test_a_stream_ends_with_its_token(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TOKEN_RECHECK_S", 0.0)
+    token, revoked = studio.add_token("ada"), threading.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"before", "more_body": True})
+        await anyio.to_thread.run_sync(revoked.wait, 20)
+        await send({"type": "http.response.body", "body": b"after", "more_body": True})
+        await send({"type": "http.response.body", "body": b"all", "more_body": False})
+
+    async def known(given: str) -> Actor | None:
+        return studio.actor_of_token(given)
+
+    security = TransportSecuritySettings(allowed_hosts=["127.0.0.1:*"])
+    with served(Door(stream, known, security), lifespan="off") as url, anyio.fail_after(20):
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(headers=headers) as client, client.stream("GET", url) as answer:
+            parts = answer.aiter_bytes()
+            assert await anext(parts) == b"before"
+            studio.revoke_token("ada")
+            revoked.set()
+            assert [part async for part in parts] == []
 
 
 def test_calls_are_counted_per_name_in_a_row_and_at_once() -> None:

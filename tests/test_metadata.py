@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from dreamontage.generator.frames import load_clip, load_still
+from dreamontage.generator.video import VideoWriter
 from dreamontage.server.media.ingest import take_in, take_in_all
 from dreamontage.server.store import Studio
 
@@ -130,3 +131,14 @@ def test_pictures_that_differ_in_metadata_alone_are_one_medium(studio: Studio, t
     media = take_in_all(studio, ["talking.jpg", "plain.jpg"], [tmp_path])
     assert media[0] == media[1] and media[0].bytes == len(plain)
     assert take_in(studio, "talking.jpg", [tmp_path]) == media[0]
+
+
+def test_a_made_video_says_nothing_about_where_and_when(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "one-shot.mp4", (64, 48), 24) as writer:
+        writer.write(np.stack([np.asarray(make.picture(seed=n)) for n in range(4)]))
+    data = (tmp_path / "one-shot.mp4").read_bytes()
+    assert b"Lavf" not in data
+    born = data.index(b"mvhd") + 8
+    assert data[born : born + 8] == bytes(8)
+    with av.open(str(tmp_path / "one-shot.mp4")) as made:
+        assert made.metadata.keys() <= {"major_brand", "minor_version", "compatible_brands"}
