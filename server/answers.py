@@ -127,7 +127,7 @@ class ChangesAnswer(Answer):
     montage_id: str
     revision: int
     changes: list[str] = Field(description="Newest last.")
-    left_out: int = 0
+    more: str | None = Field(None, description="Call for earlier ones.")
 
 
 class MontageAnswer(Answer):

@@ -156,6 +156,21 @@ async def test_lists_are_read_to_their_end_by_cursor(agent: Agent, studio: Studi
     await agent.refused("list_montages", cursor=cursor_of("jobs", "j_1"))
 
 
+async def test_a_long_history_is_told_from_its_end_and_paged_back_to_its_beginning(
+    agent: Agent, studio: Studio
+) -> None:
+    montage = studio.create_montage(Montage(id=new_id("m"), duration_s=1))
+    for _ in range(70):
+        studio.edit_montage(montage.id, "test", {}, lambda m: m.model_copy(update={"seed": m.seed + 1}), actor="bert")
+    told: list[str] = []
+    arguments: dict[str, Any] = {"montage_id": montage.id, "since_revision": 1}
+    while arguments:
+        page = await agent.call("get_changes", **arguments)
+        told = [*page["changes"], *told]
+        arguments = _arguments(page["more"]) if "more" in page else {}
+    assert len(told) == 70 and "seed 0 → 1" in told[0] and "seed 69 → 70" in told[-1]
+
+
 def _arguments(call: str) -> dict[str, Any]:
     """The arguments of a call as answers write it."""
     return dict(eval(call.partition("(")[2].removesuffix(")").join(["dict(", ")"])))
