@@ -36,8 +36,12 @@ from dreamontage.generator.decoding import ShotDecoder
 from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
 from dreamontage.generator.frames import fitted
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.family import Run, Window
+from dreamontage.generator.models.slot_conditions import assembled, grey
+from dreamontage.generator.models.vocabulary import timed_words
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
+from dreamontage.generator.sampling import NanoRun, Sampling
 from dreamontage.generator.sar import Shot, assemble_latents, render_segments
 from dreamontage.generator.takes import MemoryTakes
 from dreamontage.generator.timeline import frames_of_span
@@ -130,6 +134,16 @@ class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         super().save_pretrained(save_directory, *args, **kwargs)
         card = self.card.model_dump_json(indent=2, exclude={"available"}, exclude_defaults=True)
         (Path(save_directory) / catalogue.CARD).write_text(card + "\n", encoding="utf-8")
+
+    def learn(self, texts: Sequence[str]) -> None:
+        """Nothing to prepare: timed words are looked up."""
+
+    def begin(self, window: Window, sampling: Sampling, generator: torch.Generator) -> Run:
+        """One window of the segment loop (models/family.py)."""
+        empty = grey(self.vae, window, self.device) if self.card.empty_condition == "grey" else None
+        conditions = assembled(self.vae, window, generator, self.device, empty)
+        negative = timed_words(window.negative, None, 0, window.slots)
+        return NanoRun(self, conditions, window.words, negative, sampling, generator, window.guide)
 
     @torch.no_grad()
     def __call__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -45,7 +45,97 @@ def step_times(steps: int, shift: float, start: float) -> list[float]:
     return [first * (1 - step / steps) for step in range(steps)]
 
 
+class Run(Protocol):
+    """One window while it is denoised. What `latents` holds is the model's own: packed tokens and extra ones too."""
+
+    latents: Tensor
+    times: Tensor
+    """The timesteps of a scheduler that is this run's own."""
+
+    def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
+        """The flow's velocity ε − x0 at a timestep, guidance included."""
+        ...
+
+    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
+        """One scheduler step."""
+        ...
+
+    def finish(self, latents: Tensor) -> Sampled:
+        """The window's latents [C,n,h,w] with fixed slots verbatim, and what the model made of every slot."""
+        ...
+
+
 @torch.no_grad()
+def denoise(run: Run, on_step: StepCallback | None = None) -> Sampled:
+    """Denoise one window, step by step; an exception from `on_step` ends it between two steps."""
+    x, steps = run.latents, len(run.times)
+    if on_step is not None:
+        on_step(0, steps, run.finish(x).own)
+    for step, time in enumerate(run.times):
+        x = run.advance(run.velocity(x, time), time, x)
+        if on_step is not None:
+            on_step(step + 1, steps, run.finish(x).own)
+    return run.finish(x)
+
+
+class NanoRun:
+    """A window on nano: conditions reach the model by its condition channels, words as timed tokens.
+
+    At the end the fixed slots (carried tail, held end, inside of clips, frame 0) are written verbatim. A still at slot
+    k >= 1 stays as generated: its slot shows four moving frames, the still is only the last of them.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: Any,
+        window: Assembled,
+        words: Sequence[TimedWord],
+        negative: Sequence[TimedWord],
+        sampling: Sampling,
+        generator: torch.Generator,
+        guide: Tensor | None = None,
+    ) -> None:
+        """`model` has transformer, prompt_tokens and scheduler; `generator` is a CPU generator, so that a seed means
+        the same on every device; `guide` [C,n,h,w] is needed where t0 < 1."""
+        self.model, self.guidance = model, sampling.guidance
+        self.cond, self.mask = window.cond, window.mask
+        device = self.cond.device
+        self.fixed = window.fixed.to(device)[None, :, None, None]
+        noise = torch.randn(self.cond.shape, generator=generator, dtype=torch.float32).to(device)
+        start = noise
+        if sampling.t0 < 1:
+            assert guide is not None, "starting below t = 1 needs a guide"
+            clean = torch.where(self.fixed, self.cond, guide)
+            start = (1 - sampling.t0) * clean + sampling.t0 * noise
+        self.scheduler = type(model.scheduler).from_config(model.scheduler.config, shift=sampling.shift)
+        self.scheduler.set_timesteps(sigmas=step_times(sampling.steps, sampling.shift, sampling.t0), device=device)
+        self.latents, self.times = start[None], self.scheduler.timesteps
+        with computing(device):
+            self.prompts = model.prompt_tokens([words] if sampling.guidance == 1 else [words, negative])
+
+    def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
+        """The velocity [1,C,n,h,w] with guidance."""
+        count = len(self.prompts)
+        with computing(latents.device):
+            inputs = torch.cat([latents, self.mask[None], self.cond[None]], dim=1).expand(count, -1, -1, -1, -1)
+            found = self.model.transformer(inputs, time.expand(count), self.prompts, return_dict=False)[0]
+        velocity: Tensor = found.float()
+        if self.guidance == 1:
+            return velocity
+        told, untold = velocity.chunk(2)
+        return untold + self.guidance * (told - untold)
+
+    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
+        """One step of the scheduler."""
+        stepped: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
+        return stepped
+
+    def finish(self, latents: Tensor) -> Sampled:
+        """The window's latents, its fixed slots verbatim."""
+        return Sampled(torch.where(self.fixed, self.cond, latents[0]), latents[0])
+
+
 def sample(
     model: Any,
     window: Assembled,
@@ -56,36 +146,5 @@ def sample(
     guide: Tensor | None = None,
     on_step: StepCallback | None = None,
 ) -> Sampled:
-    """Denoise one window.
-
-    `model` has transformer, prompt_tokens and scheduler; `generator` is a CPU generator, so that a seed means the same
-    on every device; `guide` [C,n,h,w] is needed where t0 < 1. Conditions reach the model by its condition channels;
-    at the end the fixed slots (carried tail, held end, inside of clips, frame 0) are written verbatim. A still at
-    slot k >= 1 stays as generated: its slot shows four moving frames, the still is only the last of them.
-    """
-    cond, mask, fixed = window
-    device = cond.device
-    noise = torch.randn(cond.shape, generator=generator, dtype=torch.float32).to(device)
-    start = noise
-    if sampling.t0 < 1:
-        assert guide is not None, "starting below t = 1 needs a guide"
-        clean = torch.where(fixed.to(device)[None, :, None, None], cond, guide)
-        start = (1 - sampling.t0) * clean + sampling.t0 * noise
-    scheduler = type(model.scheduler).from_config(model.scheduler.config, shift=sampling.shift)
-    scheduler.set_timesteps(sigmas=step_times(sampling.steps, sampling.shift, sampling.t0), device=device)
-    with computing(device):
-        prompts = model.prompt_tokens([words] if sampling.guidance == 1 else [words, negative])
-        x = start[None]
-        if on_step is not None:
-            on_step(0, sampling.steps, start)
-        for step, time in enumerate(scheduler.timesteps):
-            inputs = torch.cat([x, mask[None], cond[None]], dim=1).expand(len(prompts), -1, -1, -1, -1)
-            velocity = model.transformer(inputs, time.expand(len(prompts)), prompts, return_dict=False)[0].float()
-            if sampling.guidance != 1:
-                told, untold = velocity.chunk(2)
-                velocity = untold + sampling.guidance * (told - untold)
-            x = scheduler.step(velocity, time, x, return_dict=False)[0]
-            if on_step is not None:
-                on_step(step + 1, sampling.steps, x[0])
-    own = x[0]
-    return Sampled(torch.where(fixed.to(device)[None, :, None, None], cond, own), own)
+    """Denoise one window on nano or a model that is called as it is; see `NanoRun`."""
+    return denoise(NanoRun(model, window, words, negative, sampling, generator, guide), on_step)

@@ -14,22 +14,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dreamontage.generator.conditioning import (
-    ClipCondition,
-    Condition,
-    GuideCondition,
-    HeldEndCondition,
-    StillCondition,
-    TailCondition,
-    assemble,
-)
-from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
+from dreamontage.generator.conditioning import Condition
+from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.decoding import StreamingDecoder, encode_slots, to_tensor
 from dreamontage.generator.fingerprint import Decision, fingerprint, resolve_settings
+from dreamontage.generator.models.family import Family, Pin, Tail, Window
+from dreamontage.generator.models.slot_conditions import pinned
 from dreamontage.generator.models.vocabulary import TimedWord, timed_words
+from dreamontage.generator.models.wan_text import phrases, spoken
 from dreamontage.generator.numbers import number_type
 from dreamontage.generator.previz import Previz, PrevizAnchor
-from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, sample
+from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, denoise
 from dreamontage.generator.takes import TakeStore
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.generator.windows import window_anchors, window_beats, window_frames, window_slots
@@ -107,35 +102,83 @@ def guide_latents(vae: Any, previz: Previz, frames: range) -> Tensor:
     return torch.cat(pieces, dim=1)
 
 
-def tail_condition(vae: Any, before: Tensor, overlap: int) -> TailCondition:
+def tail_of(vae: Any, before: Tensor, overlap: int) -> Tail:
     """The window's first slots from the latents [C,r,h,w] before it: slot lo as one frame, the rest as they are."""
     head = last_frame(vae, before[:, : before.shape[1] - overlap + 1])
-    return TailCondition(encode_video(vae, head), before[:, before.shape[1] - overlap + 1 :])
+    return Tail(head, before[:, before.shape[1] - overlap + 1 :])
+
+
+def pins_of(shot: Shot, segment: Segment, device: torch.device) -> list[Pin]:
+    """Stills and clips inside a segment's window as pixels, at slots of the window."""
+    pixels = {anchor.frame: anchor.frames for anchor in shot.anchors}
+    return [
+        Pin(
+            inside.slot,
+            pixels_to_tensor(pixels[inside.anchor.frame][inside.frames.start : inside.frames.stop], device),
+            inside.anchor.strength,
+            inside.anchor.kind == "clip",
+        )
+        for inside in window_anchors(shot.plan, segment)
+    ]
 
 
 def conditions_of(vae: Any, shot: Shot, segment: Segment, device: torch.device) -> list[Condition]:
     """Stills and clips inside a segment's window, each encoded by itself, at slots of the window."""
-    conditions: list[Condition] = []
-    pixels = {anchor.frame: anchor.frames for anchor in shot.anchors}
-    for inside in window_anchors(shot.plan, segment):
-        frames = pixels[inside.anchor.frame][inside.frames.start : inside.frames.stop]
-        latents = encode_video(vae, pixels_to_tensor(frames, device))
-        kind = ClipCondition if inside.anchor.kind == "clip" else StillCondition
-        conditions.append(kind(inside.slot, latents, inside.anchor.strength))
-    return conditions
+    return [pinned(vae, pin) for pin in pins_of(shot, segment, device)]
 
 
-def words_of(shot: Shot, segment: Segment) -> list[TimedWord]:
+def words_of(shot: Shot, segment: Segment) -> tuple[TimedWord, ...]:
     """The window's prompt words and typed moves, in slots of the window."""
-    return [
+    return tuple(
         word
         for beat in window_beats(shot.montage, segment)
         for word in timed_words(beat.prompt, beat.camera, beat.start, beat.end)
-    ]
+    )
+
+
+def prompt_of(shot: Shot, segment: Segment) -> str:
+    """What a model that reads text is told of a window: the brief, then its beats with their seconds in the window."""
+    said = spoken(phrases(window_beats(shot.montage, segment)), shot.plan.format.fps)
+    return " ".join(part for part in (shot.montage.brief.strip(), said) if part)
+
+
+def texts_of(model: Family, shot: Shot, decisions: Sequence[Decision]) -> list[str]:
+    """Every prompt that rendering these segments will ask for, negative ones included."""
+    wanted = [d for d in decisions if d.action == "render" or d.others]
+    negative = [resolve_settings(model.card, d.settings, d.segment)[0].negative_prompt or "" for d in wanted]
+    return sorted({*(prompt_of(shot, d.segment) for d in wanted), *negative})
+
+
+def window_of(
+    model: Family, shot: Shot, decision: Decision, before: Tensor | None, held: Tensor | None
+) -> tuple[Window, Sampling]:
+    """A segment's window and sampling; `before` [C,r,h,w]: latents up to the seam; `held` [C,O,h,w]: its end."""
+    segment, device, form = decision.segment, model.device, shot.plan.format
+    settings, guide_mode = resolve_settings(model.card, decision.settings, segment)
+    guided = guide_mode != "off"
+    window = Window(
+        slots=window_slots(segment),
+        height=form.height // 8,
+        width=form.width // 8,
+        fps=form.fps,
+        pins=pins_of(shot, segment, device),
+        tail=None if before is None else tail_of(model.vae, before.to(device), model.card.overlap),
+        held=None if held is None else held.to(device),
+        guide=guide_latents(model.vae, shot.previz, window_frames(segment)).to(device) if guided else None,
+        words=words_of(shot, segment),
+        prompt=prompt_of(shot, segment),
+        negative=settings.negative_prompt or "",
+    )
+    return window, Sampling(
+        steps=settings.steps or 1,
+        guidance=1.0 if settings.guidance is None else settings.guidance,
+        shift=settings.shift or 1.0,
+        t0=1.0 if settings.t0 is None else settings.t0,
+    )
 
 
 def sample_segment(
-    model: Any,
+    model: Family,
     shot: Shot,
     decision: Decision,
     before: Tensor | None,
@@ -143,38 +186,8 @@ def sample_segment(
     on_step: StepCallback | None = None,
 ) -> Sampled:
     """Render one window. `before` [C,r,h,w]: latents up to the carried seam; `held` [C,O,h,w]: the end to keep."""
-    segment, vae, device = decision.segment, model.vae, model.device
-    settings, guide_mode = resolve_settings(model.card, decision.settings, segment)
-    conditions = conditions_of(vae, shot, segment, device)
-    if before is not None:
-        conditions.append(tail_condition(vae, before.to(device), model.card.overlap))
-    if held is not None:
-        conditions.append(HeldEndCondition(held.to(device)))
-    guide = None
-    if guide_mode != "off":
-        guide = guide_latents(vae, shot.previz, window_frames(segment)).to(device)
-        conditions.append(GuideCondition(guide))
-    generator = torch.Generator().manual_seed(decision.seed)
-    slots, height, width = window_slots(segment), shot.plan.format.height // 8, shot.plan.format.width // 8
-    window = assemble(
-        conditions, slots, height, width,
-        empty=empty_condition(model, slots, height, width), generator=generator, device=device,
-    )  # fmt: skip
-    sampling = Sampling(
-        steps=settings.steps or 1,
-        guidance=1.0 if settings.guidance is None else settings.guidance,
-        shift=settings.shift or 1.0,
-        t0=1.0 if settings.t0 is None else settings.t0,
-    )
-    negative = timed_words(settings.negative_prompt or "", None, 0, slots)
-    return sample(model, window, words_of(shot, segment), negative, sampling, generator, guide, on_step)
-
-
-def empty_condition(model: Any, slots: int, height: int, width: int) -> Tensor | None:
-    """What a slot without condition holds: nothing (zeros), or the encoding of grey, by the model's card."""
-    if model.card.empty_condition == "zeros":
-        return None
-    return encode_video(model.vae, torch.zeros(3, 4 * slots - 3, 8 * height, 8 * width, device=model.device))
+    window, sampling = window_of(model, shot, decision, before, held)
+    return denoise(model.begin(window, sampling, torch.Generator().manual_seed(decision.seed)), on_step)
 
 
 def measure_drift(own: Tensor, tail: Tensor) -> Drift:
@@ -193,7 +206,7 @@ def correct_drift(latents: Tensor, drift: Drift, end: int) -> Tensor:
 
 
 def render_segments(
-    model: Any,
+    model: Family,
     shot: Shot,
     decisions: Sequence[Decision],
     takes: TakeStore,
@@ -205,6 +218,7 @@ def render_segments(
     Only the last slots of the shot are held in memory. A take that exists already is not rendered again, so the loop
     resumes where an earlier run stopped. An exception from `on_step` ends the loop between two steps.
     """
+    model.learn(texts_of(model, shot, decisions))
     recent: Tensor | None = None
     for decision, following in zip_longest(decisions, decisions[1:]):
         before = recent if decision.segment.seam == "carried" else None
@@ -220,7 +234,7 @@ def render_segments(
 
 
 def _take(
-    model: Any, shot: Shot, decision: Decision, before: Tensor | None, takes: TakeStore,
+    model: Family, shot: Shot, decision: Decision, before: Tensor | None, takes: TakeStore,
     on_step: Callable[[Decision, int, int, Tensor], None] | None,
 ) -> tuple[Rendered, Tensor]:  # fmt: skip
     """Render or find one take, and its latents [C,n,h,w]; `before` [C,r,h,w] are those up to its carried seam."""

@@ -38,6 +38,11 @@ class WindowBeat:
     prompt: str
     camera: Camera | None
 
+    @property
+    def stop(self) -> float:
+        """The same as `end`."""
+        return self.end
+
 
 def window_slots(segment: Segment) -> int:
     """n, the slots of a segment's window."""

@@ -34,7 +34,7 @@ from dreamontage.generator.sar import (
     measure_drift,
     render_segments,
     sample_segment,
-    tail_condition,
+    tail_of,
     words_of,
 )
 from dreamontage.generator.takes import MemoryTakes
@@ -335,6 +335,6 @@ def test_a_pinned_seam_needs_nothing_of_the_segment_before(pipe: DreaMontagePipe
 
 def test_a_tail_gives_one_frame_and_the_carried_slots(pipe: DreaMontagePipeline) -> None:
     before = torch.randn(16, 9, 4, 4, generator=torch.Generator().manual_seed(1))
-    tail = tail_condition(pipe.vae, before, 3)
+    tail = tail_of(pipe.vae, before, 3)
     assert torch.equal(tail.rest, before[:, -2:])
-    assert torch.equal(tail.head, encode_video(pipe.vae, last_frame(pipe.vae, before[:, :-2])))
+    assert torch.equal(tail.head, last_frame(pipe.vae, before[:, :-2]))

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from dreamontage.generator.models.vocabulary import TimedWord
-from dreamontage.generator.sampling import Sampled, Sampling, StepCallback
+from dreamontage.generator.sampling import Run, Sampled, Sampling, denoise
 from dreamontage.schemas.models import ModelCard
+
+__all__ = ["Family", "Pin", "Run", "Sampled", "Sampling", "Tail", "Window", "denoise"]
 
 
 @dataclass(frozen=True)
@@ -66,26 +68,6 @@ class Window:
     negative: str = ""
 
 
-class Run(Protocol):
-    """One window while it is denoised. What `latents` holds is the family's own: packed tokens and extra ones too."""
-
-    latents: Tensor
-    times: Tensor
-    """The scheduler's timesteps, of a scheduler that is this run's own."""
-
-    def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
-        """The flow's velocity ε − x0 at a timestep, guidance included."""
-        ...
-
-    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
-        """One scheduler step."""
-        ...
-
-    def finish(self, latents: Tensor) -> Sampled:
-        """The window's latents [C,n,h,w] with fixed slots verbatim, and what the model made of every slot."""
-        ...
-
-
 class Family(Protocol):
     """A loaded model. `vae` has `encode`, `decode_slot` and `config.latents_mean`, `latents_std` (decoding.py)."""
 
@@ -105,15 +87,3 @@ class Family(Protocol):
         """Encode a window's conditions and prompts and draw its noise with `generator` (a CPU one)."""
         ...
 
-
-@torch.no_grad()
-def denoise(run: Run, on_step: StepCallback | None = None) -> Sampled:
-    """Denoise one window, step by step; an exception from `on_step` ends it between two steps."""
-    x, steps = run.latents, len(run.times)
-    if on_step is not None:
-        on_step(0, steps, run.finish(x).latents)
-    for step, time in enumerate(run.times):
-        x = run.advance(run.velocity(x, time), time, x)
-        if on_step is not None:
-            on_step(step + 1, steps, run.finish(x).latents)
-    return run.finish(x)
