@@ -1,0 +1,86 @@
+"""One window on a Wan-layout network: noise, schedule, guidance, experts. How it is called is the family's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamontage.generator.sampling import Sampled, Sampling, step_times
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The networks of one model: the second, where there is one, takes over below flow time `boundary`."""
+
+    high: Any
+    low: Any = None
+    boundary: float = 0.0
+
+    def at(self, time: Tensor) -> Any:
+        """The network for a timestep in 0..1000."""
+        return self.high if self.low is None or time >= self.boundary * 1000 else self.low
+
+
+class FlowRun(ABC):
+    """A window while it is denoised; a subclass says how its network is called.
+
+    `cond` [C,n,h,w] holds what is known in normalised latents, `fixed` [n] the slots of it that stay verbatim. With
+    `sampling.t0` below 1 it starts from `guide` [C,n,h,w] and what is fixed. The schedule is the checkpoint's own, with
+    the shift of `sampling`; the noise is drawn with a CPU generator, so that a seed means the same on every device.
+    """
+
+    def __init__(
+        self,
+        experts: Experts,
+        scheduler: Any,
+        cond: Tensor,
+        fixed: Tensor,
+        texts: Sequence[Tensor],
+        sampling: Sampling,
+        generator: torch.Generator,
+        guide: Tensor | None = None,
+    ) -> None:
+        """`texts`: the prompt's embeddings [1,tokens,width], then, where guidance is on, the negative prompt's."""
+        self.experts, self.cond, self.guidance = experts, cond, sampling.guidance
+        self.fixed = fixed.to(cond.device)[None, :, None, None]
+        self.texts = [text.to(cond.device, experts.high.dtype) for text in texts]
+        self.noise = torch.randn(cond.shape, generator=generator, dtype=torch.float32).to(cond.device)
+        shift = "flow_shift" if "flow_shift" in scheduler.config else "shift"
+        self.scheduler = type(scheduler).from_config(scheduler.config, **{shift: sampling.shift})
+        start = self.noise
+        if sampling.t0 < 1:
+            assert guide is not None, "starting below t = 1 needs a guide"
+            start = (1 - sampling.t0) * torch.where(self.fixed, cond, guide) + sampling.t0 * self.noise
+            times = step_times(sampling.steps, sampling.shift, sampling.t0)
+            self.scheduler.set_timesteps(sigmas=times, device=cond.device)
+        else:
+            self.scheduler.set_timesteps(sampling.steps, device=cond.device)
+        self.latents: Tensor = start[None]
+        self.times: Tensor = self.scheduler.timesteps
+
+    @abstractmethod
+    def predict(self, network: Any, latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        """What the network says of latents [1,C,n,h,w] at a timestep and a text."""
+
+    def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
+        """The flow's velocity ε − x0, [1,C,n,h,w] in float32, with guidance."""
+        network = self.experts.at(time)
+        told = self.predict(network, latents, time, self.texts[0]).float()
+        if self.guidance <= 1:
+            return told
+        untold = self.predict(network, latents, time, self.texts[1]).float()
+        return untold + self.guidance * (told - untold)
+
+    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
+        """One step of the scheduler."""
+        stepped: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
+        return stepped
+
+    def finish(self, latents: Tensor) -> Sampled:
+        """The window's latents with fixed slots verbatim, and what the model made of every slot."""
+        return Sampled(torch.where(self.fixed, self.cond, latents[0]), latents[0])
