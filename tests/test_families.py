@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import WanVACEPipeline
+from diffusers import WanImageToVideoPipeline, WanVACEPipeline
 from numpy.typing import NDArray
+from PIL import Image
+from tiny_families import TEXT, save_tiny_ti2v, save_tiny_vace
+from tiny_model import CARD, clip, picture
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
-from dreamontage.generator.models.family import Pin, Sampling, Window, denoise
+from dreamontage.generator.models.family import Pin, Sampling, Tail, Window, denoise
 from dreamontage.generator.models.flow_run import Experts
+from dreamontage.generator.models.ti2v import Ti2vFamily, encode_pin
 from dreamontage.generator.models.vace import VaceFamily
 from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
-from tiny_families import TEXT, save_tiny_vace
-from tiny_model import CARD, clip, picture
 
 PARITY = 1e-4
 """Largest difference of normalised latents, in float32."""
@@ -91,3 +93,50 @@ def test_vace_equals_its_diffusers_pipeline(
     pins = [pin(slot, frames) for slot, frames in pinned.items()]
     ours = denoise(family.begin(told(pins, 5), Sampling(3, guidance=4.0, shift=3.0), seeded()))
     assert (ours.own - theirs[0]).abs().max() <= PARITY
+
+
+@pytest.fixture(scope="module")
+def ti2v(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Ti2vFamily]:
+    folder = save_tiny_ti2v(tmp_path_factory.mktemp("ti2v"))
+    pipe = loaded(WanImageToVideoPipeline, folder, "image_encoder", "image_processor", "transformer_2")
+    vae = WanAutoencoder.from_pretrained(folder / "vae")
+    return pipe, Ti2vFamily(CARD, vae, Experts(pipe.transformer), pipe.scheduler, WORDS)
+
+
+def test_ti2v_equals_its_diffusers_pipeline(ti2v: tuple[Any, Ti2vFamily]) -> None:
+    pipe, family = ti2v
+    theirs = pipe(
+        image=Image.fromarray(picture(1, SIZE)), prompt_embeds=WORDS(TOLD), negative_prompt_embeds=WORDS(UNTOLD),
+        height=SIZE[1], width=SIZE[0], num_frames=17, num_inference_steps=3, guidance_scale=5.0, generator=seeded(),
+        output_type="latent",
+    ).frames  # fmt: skip
+    window = told([pin(0, picture(1, SIZE)[None])], 5, 16)
+    ours = denoise(family.begin(window, Sampling(3, guidance=5.0, shift=5.0), seeded()))
+    assert (ours.latents - theirs[0]).abs().max() <= PARITY
+
+
+def test_ti2v_keeps_what_is_known_at_any_slot_and_lets_weaker_slots_go(ti2v: tuple[Any, Ti2vFamily]) -> None:
+    _, family = ti2v
+    rest, held = torch.randn(2, 48, 2, 4, 4, generator=seeded()).unbind()
+    tail = Tail(pixels_to_tensor(picture(5, SIZE)[None]), rest)
+    pins = [pin(4, clip(3, 5, SIZE)), pin(7, picture(1, SIZE)[None], 0.5)]
+    run = family.begin(told(pins, 11, 16, tail=tail, held=held), Sampling(4), seeded())
+    found = denoise(run)
+    assert torch.equal(found.latents[:, 1:3], rest) and torch.equal(found.latents[:, -2:], held)
+    middle = encode_pin(family.vae, pins[0])
+    assert middle.shape[1] == 2 and torch.equal(found.latents[:, 4:6], middle)
+    assert (found.own - found.latents).abs().max() < 1e-4  # what is known is reached by the schedule, not only put in
+    weak = encode_pin(family.vae, pins[1])[:, 0]
+    assert not torch.allclose(found.latents[:, 7], weak, atol=0.01)
+    stronger = family.begin(told([pin(7, picture(1, SIZE)[None], 1.0)], 11, 16), Sampling(4), seeded())
+    assert torch.equal(denoise(stronger).latents[:, 7], weak)
+
+
+def test_the_autoencoder_of_ti2v_decodes_slot_by_slot_what_it_decodes_whole(ti2v: tuple[Any, Ti2vFamily]) -> None:
+    vae = ti2v[1].vae
+    latents, state, slots = torch.randn(1, 48, 3, 4, 4, generator=seeded()), None, []
+    with torch.no_grad():
+        for slot in range(3):
+            frames, state = vae.decode_slot(latents[:, :, slot : slot + 1], state)
+            slots.append(frames)
+        assert torch.equal(torch.cat(slots, dim=2), vae.decode(latents).sample)

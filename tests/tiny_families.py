@@ -57,7 +57,7 @@ def save_tiny_ti2v(folder: Path) -> Path:
 
 
 def save_tiny_ltx(folder: Path) -> Path:
-    """As LTX-Video 0.9.5: 8x in time, 32x in space, a causal encoder, a decoder that looks ahead and knows its noise."""
+    """As LTX-Video 0.9.5: 8x in time, 32x in space, causal encoder, a decoder that looks ahead and knows its noise."""
     torch.manual_seed(3)
     transformer = LTXVideoTransformer3DModel(
         in_channels=16, out_channels=16, num_attention_heads=2, attention_head_dim=16, cross_attention_dim=32,

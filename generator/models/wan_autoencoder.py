@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, unpatchify
 from torch import Tensor
 
 
@@ -21,12 +21,12 @@ class WanAutoencoder(AutoencoderKLWan):
             return super().encode(x.float(), return_dict=return_dict)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> Any:
-        """As the stock class: raw latents [B,16,n,h,w] to `.sample` [B,3,1+4(n-1),H,W] in -1..1."""
+        """As the stock class: raw latents [B,C,n,h,w] to `.sample` [B,3,1+4(n-1),H,W] in -1..1."""
         with torch.autocast(z.device.type, enabled=False):
             return super().decode(z.float(), return_dict=return_dict)
 
     def decode_slot(self, z: Tensor, state: list[Any] | None) -> tuple[Tensor, list[Any]]:
-        """One slot of raw latents [B,16,1,h,w] to frames [B,3,1 (slot 0) or 4,H,W] and the state for the next slot.
+        """One slot of raw latents [B,C,1,h,w] to frames [B,3,1 (slot 0) or 4,H,W] and the state for the next slot.
 
         In order, slots give bit for bit the frames of `decode`.
         """
@@ -34,4 +34,6 @@ class WanAutoencoder(AutoencoderKLWan):
         with torch.autocast(z.device.type, enabled=False):
             x = self.post_quant_conv(z.float())
             frames = self.decoder(x, feat_cache=cache, feat_idx=[0], first_chunk=state is None)
+            if self.config["patch_size"] is not None:
+                frames = unpatchify(frames, patch_size=self.config["patch_size"])
         return frames.clamp(-1, 1), cache
