@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -164,7 +165,7 @@ async def agents(studio: Studio, address: str, transcript: list[Line]) -> AsyncI
         found = {}
         for name in STDIO:
             own = environment(studio) | {"DREAMONTAGE_ACTOR": name}
-            server = StdioServerParameters(command=SERVER[0], args=SERVER[1:], env=own, cwd=MEDIA)
+            server = StdioServerParameters(command=SERVER[0], args=SERVER[1:], env=own, cwd=studio.inbox)
             found[name] = Agent(name, "stdio", await open_.enter_async_context(Client(server)), transcript)
         for name, scopes in HTTP.items():
             headers = {"Authorization": f"Bearer {studio.add_token(name, scopes)}"}
@@ -183,8 +184,8 @@ def environment(studio: Studio) -> dict[str, str]:
 @contextmanager
 def http_server(studio: Studio) -> Iterator[str]:
     """The address of `dreamontage serve --http` on a free port."""
-    command = [*SERVER, "--http", "--port", "0"]
-    with subprocess.Popen(command, env=environment(studio), cwd=MEDIA, stderr=subprocess.PIPE, text=True) as server:
+    command, where = [*SERVER, "--http", "--port", "0"], studio.inbox
+    with subprocess.Popen(command, env=environment(studio), cwd=where, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
             yield server.stderr.readline().split()[-1].removesuffix("/mcp")
@@ -195,6 +196,8 @@ def http_server(studio: Studio) -> Iterator[str]:
 async def play(studio: Studio, model: str = "auto", quality: str = "draft") -> tuple[dict[str, Any], list[Line]]:
     """The story in a studio: what came of it, and the transcript of every call."""
     transcript: list[Line] = []
+    for source in MEDIA.iterdir():
+        shutil.copy(source, studio.inbox)
     with http_server(studio) as address:
         async with agents(studio, address, transcript) as eight:
             outcome = await story(eight, model, quality)
