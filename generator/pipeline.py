@@ -35,6 +35,7 @@ import dreamontage.generator.models.transformer  # noqa: F401
 from dreamontage.generator.decoding import ShotDecoder
 from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
 from dreamontage.generator.frames import fitted
+from dreamontage.generator.graph import render_segments
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.slot_conditions import assembled, grey
@@ -42,7 +43,7 @@ from dreamontage.generator.models.vocabulary import timed_words
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.sampling import NanoRun, Sampling
-from dreamontage.generator.sar import Shot, assemble_latents, render_segments
+from dreamontage.generator.sar import Shot, assemble_latents
 from dreamontage.generator.takes import MemoryTakes
 from dreamontage.generator.timeline import frames_of_span
 from dreamontage.generator.video import VideoWriter

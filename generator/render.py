@@ -30,6 +30,7 @@ from dreamontage.schemas.plan import PlacedAnchor, Plan
 from dreamontage.schemas.report import Report, SegmentReport, TakeChoice, Video, VideoSegment
 
 if TYPE_CHECKING:
+    from dreamontage.generator.engines.engine import Engine
     from dreamontage.generator.pipeline import DreaMontagePipeline
     from dreamontage.generator.sar import Rendered
 
@@ -95,12 +96,15 @@ def render(
     task: RenderTask,
     load_pipeline: Callable[[str], DreaMontagePipeline],
     on_progress: Callable[[Progress], None],
+    engine: Callable[[str], Engine] | None = None,
 ) -> Video:
     """Render a montage: load anchors, decide, render the takes that are missing, deliver.
 
     Alternatives are delivered as further videos, in folders `take-2` and so on beside the first one's files.
     `on_progress` is called at least once per denoising step and delivered chunk; what it raises (Cancelled) ends the
-    job between two steps, with all finished takes kept. Raises DreamontageError subclasses.
+    job between two steps, with all finished takes kept. `engine` gives what renders the segments of a model, and is
+    called when there is something to render; by default they are rendered in this process. Raises DreamontageError
+    subclasses.
     """
     began = time.perf_counter()
     card = catalogue.card(task.montage.model)
@@ -120,7 +124,7 @@ def render(
             f"the weights of model {card.id} are not on this machine",
             next_call="render_segments(quality='previz') needs no model",
         )
-    return _render_takes(task, plan, previz, anchors, card, load_pipeline(card.id), on_progress, began)
+    return _render_takes(task, plan, previz, anchors, card, load_pipeline(card.id), on_progress, began, engine)
 
 
 def load_anchors(plan: Plan, task: RenderTask) -> list[PrevizAnchor]:
@@ -148,8 +152,10 @@ def _load_anchor(placed: PlacedAnchor, plan: Plan, task: RenderTask) -> PrevizAn
 def _render_takes(
     task: RenderTask, plan: Plan, previz: Previz, anchors: Sequence[PrevizAnchor], card: ModelCard,
     pipeline: DreaMontagePipeline, on_progress: Callable[[Progress], None], began: float,
+    engine: Callable[[str], Engine] | None,
 ) -> Video:  # fmt: skip
-    from dreamontage.generator.sar import Shot, assemble_latents, render_segments
+    from dreamontage.generator.graph import render_segments
+    from dreamontage.generator.sar import Shot, assemble_latents
     from dreamontage.generator.takes import Takes
 
     takes = Takes(task.takes)
@@ -170,7 +176,9 @@ def _render_takes(
         meter.tell("denoising")
 
     rendered: list[Rendered] = []
-    for item in render_segments(pipeline, Shot(plan, task.montage, previz, anchors), decisions, takes, on_step):
+    shot = Shot(plan, task.montage, previz, anchors)
+    where = None if engine is None or all(d.action == "reuse" and not d.others for d in decisions) else engine(card.id)
+    for item in render_segments(pipeline, shot, decisions, takes, on_step, where):
         rendered.append(item)
         meter.segments_done += 1
         if item.reused and item.decision.action == "render":  # found from an earlier attempt

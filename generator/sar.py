@@ -1,4 +1,4 @@
-"""Segment-wise auto-regression: the segment loop with tails and held ends, and the assembly of takes.
+"""Segment-wise auto-regression: windows with tails and held ends, and the assembly of takes; graph.py runs the loop.
 
 Source: DreaMontage (https://arxiv.org/abs/2512.21252), made executable with the invariants named in the tests.
 """
@@ -6,9 +6,8 @@ Source: DreaMontage (https://arxiv.org/abs/2512.21252), made executable with the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +16,11 @@ from torch import Tensor
 from dreamontage.generator.conditioning import Condition
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.decoding import StreamingDecoder, encode_slots, to_tensor
-from dreamontage.generator.fingerprint import Decision, fingerprint, resolve_settings
+from dreamontage.generator.fingerprint import Decision, resolve_settings
 from dreamontage.generator.models.family import Family, Pin, Tail, Window
 from dreamontage.generator.models.slot_conditions import pinned
 from dreamontage.generator.models.vocabulary import TimedWord, timed_words
 from dreamontage.generator.models.wan_text import phrases, spoken
-from dreamontage.generator.numbers import number_type
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.sampling import Sampled, Sampling, StepCallback, denoise
 from dreamontage.generator.takes import TakeStore
@@ -174,6 +172,7 @@ def window_of(
         guidance=1.0 if settings.guidance is None else settings.guidance,
         shift=settings.shift or 1.0,
         t0=1.0 if settings.t0 is None else settings.t0,
+        loras=tuple(settings.loras or ()),
     )
 
 
@@ -205,65 +204,6 @@ def correct_drift(latents: Tensor, drift: Drift, end: int) -> Tensor:
     return latents + fade * ((latents - mean) * scale + aim - latents)
 
 
-def render_segments(
-    model: Family,
-    shot: Shot,
-    decisions: Sequence[Decision],
-    takes: TakeStore,
-    on_step: Callable[[Decision, int, int, Tensor], None] | None = None,
-) -> Iterator[Rendered]:
-    """Render or find the take of every segment, in order, each followed by its alternatives; each is saved the moment
-    it is finished.
-
-    Only the last slots of the shot are held in memory. A take that exists already is not rendered again, so the loop
-    resumes where an earlier run stopped. An exception from `on_step` ends the loop between two steps.
-    """
-    model.learn(texts_of(model, shot, decisions))
-    recent: Tensor | None = None
-    for decision, following in zip_longest(decisions, decisions[1:]):
-        before = recent if decision.segment.seam == "carried" else None
-        first, latents = _take(model, shot, decision, before, takes, on_step)
-        yield first
-        carried_on = following is not None and following.segment.seam == "carried"
-        for number, seed in enumerate(decision.others, 2):
-            held = first.fingerprint if carried_on else None
-            other = replace(decision, action="render", seed=seed, take=None, held_take=held, others=())
-            yield _take(model, shot, other, before, takes, on_step)[0]._replace(number=number)
-        recent = latents if recent is None else torch.cat([recent, latents], dim=1)
-        recent = recent[:, -(model.card.overlap + WARM_UP) :]
-
-
-def _take(
-    model: Family, shot: Shot, decision: Decision, before: Tensor | None, takes: TakeStore,
-    on_step: Callable[[Decision, int, int, Tensor], None] | None,
-) -> tuple[Rendered, Tensor]:  # fmt: skip
-    """Render or find one take, and its latents [C,n,h,w]; `before` [C,r,h,w] are those up to its carried seam."""
-    segment, overlap = decision.segment, model.card.overlap
-    tail = None if before is None else latents_hash(before[:, -overlap:])
-    held_latents = None if decision.held_take is None else _load(takes, decision.held_take)[0][:, -overlap:]
-    held = None if held_latents is None else latents_hash(held_latents)
-    name, found = decision.take, None if decision.take is None else takes.load(decision.take)
-    if found is not None and segment.seam == "carried" and found[1].get("tail") != tail:
-        found = None  # it continued from something else
-    if found is None or name is None:
-        name = fingerprint(decision.recipe, decision.seed, str(number_type(model.device)), tail, held)
-        found = takes.load(name)
-    reused = found is not None
-    if found is None:
-        report = None if on_step is None else _bind(on_step, decision)
-        result = sample_segment(model, shot, decision, before, held_latents, report)
-        kept = segment.start - segment.window_start
-        info: dict[str, Any] = {"tail": tail, "held": held, "seed": decision.seed}
-        if before is not None and overlap > 1:
-            drift = measure_drift(result.own[:, 1:kept], result.latents[:, 1:kept])
-            info["drift"] = [value.tolist() for value in drift]
-        found = result.latents[:, kept:].float().cpu(), info
-        takes.save(name, *found)
-    latents, info = found
-    end = latents_hash(latents[:, -overlap:])
-    return Rendered(decision, name, info.get("tail"), info.get("held"), reused, end), latents
-
-
 def assemble_latents(plan: Plan, fingerprints: Sequence[str], takes: TakeStore) -> Iterator[Tensor]:
     """The whole shot's normalised latents [C,n,h,w], one chunk a segment, in order.
 
@@ -271,7 +211,7 @@ def assemble_latents(plan: Plan, fingerprints: Sequence[str], takes: TakeStore) 
     latest, the slots the next segment continues from. Takes stay as they are.
     """
     for segment, name in zip(plan.segments, fingerprints, strict=True):
-        latents, info = _load(takes, name)
+        latents, info = load_take(takes, name)
         drift = Drift(*(torch.tensor(value) for value in info["drift"])) if info.get("drift") else None
         if segment.seam == "carried" and drift is not None and drift.largest > DRIFT_LIMIT:
             latents = correct_drift(latents, drift, _fade_end(plan, segment))
@@ -286,13 +226,8 @@ def _fade_end(plan: Plan, segment: Segment) -> int:
     return min([segment.stop - overlap, *pinned]) - segment.start
 
 
-def _load(takes: TakeStore, name: str) -> tuple[Tensor, Mapping[str, Any]]:
+def load_take(takes: TakeStore, name: str) -> tuple[Tensor, Mapping[str, Any]]:
+    """A take that was there a moment ago: latents [C,n,h,w] and what it met."""
     found = takes.load(name)
     assert found is not None, f"take {name} vanished while it was needed"
     return found
-
-
-def _bind(
-    on_step: Callable[[Decision, int, int, Tensor], None], decision: Decision
-) -> Callable[[int, int, Tensor], None]:
-    return lambda step, steps, latents: on_step(decision, step, steps, latents)

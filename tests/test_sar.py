@@ -18,6 +18,7 @@ from torch import Tensor
 from dreamontage.generator.conditioning.encoding import denormalise, encode_video
 from dreamontage.generator.decoding import ShotDecoder
 from dreamontage.generator.fingerprint import Decision, decide
+from dreamontage.generator.graph import render_segments
 from dreamontage.generator.numbers import computing
 from dreamontage.generator.pipeline import DreaMontagePipeline
 from dreamontage.generator.sar import (
@@ -32,7 +33,6 @@ from dreamontage.generator.sar import (
     last_frame,
     latents_hash,
     measure_drift,
-    render_segments,
     sample_segment,
     tail_of,
     words_of,

@@ -18,10 +18,11 @@ from dreamontage.generator.decoding import StreamingDecoder, carry_over, encode_
 from dreamontage.generator.evaluation.metrics import Frames
 from dreamontage.generator.evaluation.variants import decoded
 from dreamontage.generator.fingerprint import decide
+from dreamontage.generator.graph import render_segments
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.sampling import Sampling, sample
-from dreamontage.generator.sar import Rendered, Shot, assemble_latents, conditions_of, render_segments, sample_segment
+from dreamontage.generator.sar import Rendered, Shot, assemble_latents, conditions_of, sample_segment
 from dreamontage.generator.takes import MemoryTakes
 from dreamontage.generator.timeline import frames_of_span
 from dreamontage.generator.windows import previz_beats
