@@ -19,12 +19,13 @@ StepCallback = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one window is denoised. `t0` below 1 starts from the guide; `guidance` 1 is off."""
+    """How one window is denoised. `t0` below 1 starts from the guide; `guidance` 1 is off; `loras` as in settings."""
 
     steps: int
     guidance: float = 1.0
     shift: float = 1.0
     t0: float = 1.0
+    loras: tuple[str, ...] = ()
 
 
 class Sampled(NamedTuple):

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InvalidInput
-from .montage import Guide
+from .montage import Aspect, Guide, Quality
+
+Family = Literal["nano", "wan", "ti2v", "vace", "ltx", "ltx2"]
+
+
+def lora_name(lora: str) -> str:
+    """The name in "name" or "name:weight"."""
+    return lora.partition(":")[0]
+
+
+def lora_weight(lora: str) -> float:
+    """The weight in "name:weight", 1 where there is none. Raises InvalidInput."""
+    text = lora.partition(":")[2]
+    try:
+        weight = float(text or 1)
+    except ValueError:
+        weight = math.nan
+    if not -4 <= weight <= 4:
+        raise InvalidInput(f"{lora} has no usable weight", field="settings.loras", allowed="name or name:-4 to 4")
+    return weight
 
 
 class RenderSettings(BaseModel):
@@ -31,7 +51,12 @@ class RenderSettings(BaseModel):
     negative_prompt: str | None = Field(
         None, max_length=500, description="Words to steer away from, where guidance is on."
     )
-    loras: list[str] | None = Field(None, max_length=4, description="LoRA names the model's card lists.")
+    loras: list[str] | None = Field(
+        None,
+        max_length=4,
+        description="LoRAs that the model's card lists, by name or name:weight.",
+        examples=[["arbitrary-frames:0.8"]],
+    )
 
     def over(self, defaults: RenderSettings) -> RenderSettings:
         """These settings, with what is unset taken from `defaults`."""
@@ -54,6 +79,19 @@ class ModelCard(BaseModel):
     settings: list[str] = Field(description="Settings this model accepts.", examples=[["steps", "t0", "guide"]])
     loras: list[str] = Field(default_factory=list, description="LoRA names it accepts.")
     empty_condition: Literal["zeros", "grey"] = Field("zeros", description="What an empty condition slot holds.")
+    family: Family = Field("nano", description="Which adapter renders with it.")
+    condition: Literal["apart", "padded"] = Field(
+        "apart", description="Each condition encoded by itself, or all written to one grey video that is encoded whole."
+    )
+    stride: int = Field(4, description="Frames that a slot stands for.")
+    scale: int = Field(8, description="Pixels along a side that one latent stands for.")
+    fps: int | None = Field(None, description="Its own frame rate; null: any.")
+    sizes: dict[Quality, dict[Aspect, tuple[int, int]]] = Field(
+        default_factory=dict, description="Its own sizes; where there is none, the montage's."
+    )
+    memory_gb: dict[Quality, float] = Field(
+        default_factory=dict, description="GPU memory in GB that one whole window takes at most; empty: runs on a CPU."
+    )
     words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
     speed: dict[str, float] = Field(
         default_factory=dict,
@@ -72,10 +110,13 @@ class ModelCard(BaseModel):
                 allowed=", ".join(self.settings),
                 next_call="list_models() shows each model's settings and defaults",
             )
-        wrong = sorted(set(settings.get("loras") or []) - set(self.loras))
+        asked = settings.get("loras") or []
+        wrong = sorted({lora_name(lora) for lora in asked} - set(self.loras))
         if wrong:
             raise InvalidInput(
                 f"{', '.join(wrong)} is no LoRA of model {self.id}",
                 field="settings.loras",
                 allowed=", ".join(self.loras) or "none for this model",
             )
+        for lora in asked:
+            lora_weight(lora)

@@ -103,3 +103,44 @@ class WanPrompts(ModelMixin, ConfigMixin):  # type: ignore[misc]
         rows = [self._embedded(spoken(window, self.config["fps"])) for window in windows]
         padded = [torch.cat([row, row.new_zeros(TEXT_TOKENS - len(row), row.shape[1])]) for row in rows]
         return torch.stack(padded).to(self.null.device)
+
+
+class WanTexts:
+    """Texts -> embeddings [1,512,width], padded with zeros as Wan was trained; zeros where there is no text encoder.
+
+    Texts are remembered, and the encoder (larger than many a transformer) is loaded only to read new ones.
+    """
+
+    def __init__(self, folder: Path, width: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
+        self._known: dict[str, Tensor] = {}
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a text encoder."""
+        return (self.folder / "text_encoder" / "config.json").is_file() and (self.folder / "tokenizer").is_dir()
+
+    @torch.no_grad()
+    def learn(self, texts: Iterable[str]) -> None:
+        """Read these texts once; the encoder is loaded for them and let go."""
+        unknown = sorted({" ".join(text.split()) for text in texts} - self._known.keys())
+        if not unknown:
+            return
+        if not self.reads:
+            self._known |= dict.fromkeys(unknown, torch.zeros(0, self.width))
+            return
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        encoder = UMT5EncoderModel.from_pretrained(self.folder / "text_encoder", dtype=self.dtype)
+        encoder.train(False).to(self.device)
+        for text in unknown:
+            tokens = tokenizer(text, max_length=TEXT_TOKENS, truncation=True, return_tensors="pt").to(self.device)
+            rows = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
+            self._known[text] = rows.float().cpu()
+
+    def __call__(self, text: str) -> Tensor:
+        """The embeddings of a text, read now where it is new."""
+        self.learn([text])
+        rows = self._known[" ".join(text.split())]
+        return torch.cat([rows, rows.new_zeros(TEXT_TOKENS - len(rows), self.width)])[None]
