@@ -16,6 +16,7 @@ from dreamontage.generator.files import write_whole
 from dreamontage.generator.measuring.report import ShotMeter
 from dreamontage.generator.memory import peak_memory_bytes
 from dreamontage.generator.sheet import Cell, cell_size, contact_sheet, sheet_frames
+from dreamontage.generator.soundtrack import Soundtrack
 from dreamontage.generator.timeline import frames_of_span
 from dreamontage.generator.video import VideoWriter
 from dreamontage.schemas.errors import RenderFailed
@@ -41,7 +42,8 @@ class Delivery:
     `anchors` are the plan's anchors in order, as pixels. `latents` yields the whole shot in order, as normalised
     [16,n,h,w] pieces, each inside one segment; None (with `vae` None) delivers the previz itself. `t0` (flow time each
     segment was started from: 1 where the previz did not lead) and `segments` follow the plan's segments. `carry_over`
-    False sets m = 0. `encode_s` and `denoise_s` are the job's wall seconds before delivery.
+    False sets m = 0. `encode_s` and `denoise_s` are the job's wall seconds before delivery. `sound`: a file to
+    lay under the video, and its PyAV demuxer.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Delivery:
     model: str = "previz"
     encode_s: float = 0.0
     denoise_s: float = 0.0
+    sound: tuple[Path, str] | None = None
 
 
 class _Piece(NamedTuple):
@@ -79,7 +82,8 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
     thumbnail = cell_size(len(shown), size[0] / size[1])[1:]
     cells: list[Cell] = []
     on_progress(0, plan.frames)
-    with VideoWriter(out / VIDEO_NAME, size, plan.format.fps) as writer:
+    soundtrack = Soundtrack(*delivery.sound, plan.duration_s) if delivery.sound is not None else None
+    with VideoWriter(out / VIDEO_NAME, size, plan.format.fps, soundtrack=soundtrack) as writer:
         for piece in _previz_pieces(delivery) if delivery.latents is None else _decoded_pieces(delivery):
             for index, pixels in enumerate(piece.pixels):
                 if meter.frames in shown:

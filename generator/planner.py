@@ -68,6 +68,13 @@ def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[Pl
                 field="media_id",
                 next_call="add_media(sources=[...]) takes a file in and returns its id",
             )
+        if item.kind == "sound":
+            raise InvalidInput(
+                f"{item.id} of anchor {name_of(anchor)} is a sound, which cannot be pinned",
+                field="anchors",
+                allowed="pictures and clips",
+                next_call=f"update_montage(montage_id=..., audio={item.id!r}) lays it under the video",
+            )
         if anchor.second > montage.duration_s:
             raise InvalidInput(
                 f"anchor {name_of(anchor)} at {anchor.second:g} s lies beyond the end at {montage.duration_s:g} s",

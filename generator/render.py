@@ -244,11 +244,17 @@ def _deliver(
             model="previz" if model is None else model[1].id,
             encode_s=loading_s,
             denoise_s=meter.denoise_s,
+            sound=_sound(task),
         ),
         task.out,
         on_frames,
     )
     return _video(task, report, rendered)
+
+
+def _sound(task: RenderTask) -> tuple[Path, str] | None:
+    audio = task.montage.audio
+    return None if audio is None else (task.blobs[audio], task.media[audio].container)
 
 
 def _video(task: RenderTask, report: Report, rendered: Sequence[Rendered]) -> Video:

@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from dreamontage.generator.files import replacing
+from dreamontage.generator.soundtrack import Soundtrack, SoundWriter
 from dreamontage.schemas.errors import RenderFailed
 
 BT709 = 1
@@ -34,11 +35,14 @@ class VideoWriter:
     >>> with VideoWriter(path, size=(512, 288), fps=24) as writer:
     ...     writer.write(frames)  # uint8 [n,H,W,3] RGB, any n
 
-    Width and height are even; `crf` is x264's quality, lower is better. Raises StudioFull if the disk has no room.
+    Width and height are even; `crf` is x264's quality, lower is better; `soundtrack` is laid under the pictures.
+    Raises StudioFull if the disk has no room.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: int, crf: int = CRF) -> None:
-        self.path, self.size, self.fps, self.crf = path, size, fps, crf
+    def __init__(
+        self, path: Path, size: tuple[int, int], fps: int, crf: int = CRF, soundtrack: Soundtrack | None = None
+    ) -> None:
+        self.path, self.size, self.fps, self.crf, self.soundtrack = path, size, fps, crf, soundtrack
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -63,6 +67,7 @@ class VideoWriter:
         codec.color_range = LIMITED_RANGE
         codec.flags |= Flags.bitexact
         codec.options = ENCODER | {"crf": str(self.crf)}
+        self._sound = None if self.soundtrack is None else SoundWriter(self._container, self.soundtrack)
         self._container.start_encoding()
         self._filter = BitStreamFilterContext(WITHOUT_USER_DATA, in_stream=self._stream)
 
@@ -78,12 +83,16 @@ class VideoWriter:
             picture.pts = self.count
             self.count += 1
             self._encode(picture)
+            if self._sound is not None:
+                self._sound.write_until(self.count / self.fps)
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(picture):
             self._container.mux(self._filter.filter(packet))
         if picture is None:
             self._container.mux(self._filter.filter(None))
+            if self._sound is not None:
+                self._sound.finish()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -25,6 +25,9 @@ MAX_SEED: Final = 2**63 - 1
 # Media
 MAX_IMAGE_BYTES: Final = 64 * 2**20
 MAX_CLIP_BYTES: Final = 1024 * 2**20
+MAX_SOUND_BYTES: Final = 256 * 2**20
+MAX_KEPT_SOUND_BYTES: Final = 128 * 2**20
+"""Ten minutes of stereo at 48 kHz fit uncompressed."""
 MAX_IMAGE_PIXELS: Final = 100_000_000
 MIN_SIDE_PX: Final = 16
 MAX_CLIP_SIDE_PX: Final = 8_192

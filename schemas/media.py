@@ -10,28 +10,30 @@ MediaKind = Literal["still", "clip"]
 
 
 class Media(BaseModel):
-    """A picture or clip in the studio. The same bytes always get the same id."""
+    """A picture, clip or sound in the studio. The same bytes always get the same id."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(
-        description="img_ or clip_ and the first 16 hex digits of the content's sha256.",
+        description="img_, clip_ or snd_ and the first 16 hex digits of the content's sha256.",
         examples=["img_5d1f0c2ab3e4a1b2"],
     )
     sha256: str = Field(description="Content hash of the stored bytes.")
-    kind: MediaKind = Field(description="still or clip; a clip of one frame is a still.")
+    kind: MediaKind | Literal["sound"] = Field(
+        description="still or clip; a clip of one frame is a still. A sound cannot be pinned."
+    )
     container: str = Field(
-        description="Pillow format (JPEG, PNG, WEBP, GIF) or PyAV demuxer (mov, matroska, avi, gif, apng).",
+        description="Pillow format (JPEG, PNG, WEBP, GIF) or PyAV demuxer (mov, matroska, avi, gif, apng, flac).",
         examples=["JPEG", "mov"],
     )
-    width: int = Field(description="Upright width in pixels, after rotation tags.")
-    height: int = Field(description="Upright height in pixels, after rotation tags.")
-    duration_s: float = Field(0.0, description="Duration of a clip in seconds; 0 for a still.")
+    width: int = Field(description="Upright width in pixels, after rotation tags; 0 for a sound.")
+    height: int = Field(description="Upright height in pixels, after rotation tags; 0 for a sound.")
+    duration_s: float = Field(0.0, description="Duration of a clip or sound in seconds; 0 for a still.")
     fps: float = Field(0.0, description="Mean frame rate of a clip; 0 for a still.")
-    frames: int = Field(1, description="Frames of a clip; 1 for a still.")
+    frames: int = Field(1, description="Frames of a clip; 1 for a still, 0 for a sound.")
     bytes: int = Field(description="Stored size.")
     name: str = Field("", description="File name it came with, shortened.", examples=["lake.jpg"])
-    sound: bool = Field(False, description="Whether the clip carries sound, which is dropped.")
+    sound: bool = Field(False, description="Whether it carries sound; that of a pinned clip is dropped.")
 
 
 class _Source(BaseModel):

@@ -155,9 +155,17 @@ class Montage(StrictModel):
     seed: int = Field(
         0, ge=0, le=limits.MAX_SEED, description="Seed from which every segment's seed derives.", examples=[7]
     )
+    audio: str | None = Field(
+        None, description="Media whose sound is laid under the video, trimmed and faded; null: none."
+    )
     anchors: list[Anchor] = Field(default_factory=list, description="Pinned media, ordered by time.")
     beats: list[Beat] = Field(default_factory=list, description="Intervals with words, ordered by start.")
     archived: bool = Field(False, description="Put away: not listed, and not edited until it is restored.")
+
+    @property
+    def media_ids(self) -> set[str]:
+        """All media that it uses: pinned ones, and the sound."""
+        return {anchor.media_id for anchor in self.anchors} | ({self.audio} if self.audio else set())
 
 
 def describe_validation_error(error: Any) -> str:

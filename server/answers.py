@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -28,9 +28,9 @@ class Answer(BaseModel):
 
 class MediaLine(Answer):
     id: str
-    kind: MediaKind
+    kind: MediaKind | Literal["sound"]
     name: str
-    size: str = Field(description="Pixels.")
+    size: str | None = Field(None, description="Pixels.")
     duration_s: float | None = None
     fps: float | None = None
     note: str | None = None
@@ -42,10 +42,10 @@ class MediaLine(Answer):
             id=media.id,
             kind=media.kind,
             name=media.name,
-            size=f"{media.width}x{media.height}",
-            duration_s=round(media.duration_s, 3) if clip else None,
+            size=f"{media.width}x{media.height}" if media.width else None,
+            duration_s=round(media.duration_s, 3) if media.duration_s else None,
             fps=round(media.fps, 3) if clip else None,
-            note="its sound will be dropped" if media.sound else None,
+            note="its sound will be dropped" if clip and media.sound else None,
         )
 
 

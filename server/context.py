@@ -31,8 +31,8 @@ class App:
     """Whether https links are taken as sources."""
 
     def media_of(self, montage: Montage) -> dict[str, Media]:
-        """The media a montage pins, by id."""
-        return {i: self.studio.media(i) for i in {a.media_id for a in montage.anchors}}
+        """The media a montage uses, by id."""
+        return {i: self.studio.media(i) for i in montage.media_ids}
 
     def take_in(self, sources: Sequence[str | SourceForm], field: str, actor: str = OWNER.name) -> list[Media]:
         """Media for every source, taken in where they are new. An error names the source's place in the call."""

@@ -41,11 +41,12 @@ def collect(studio: Studio) -> list[Leftover]:
 
 
 def unpinned_media(studio: Studio) -> list[str]:
-    """Media that no revision of any montage pins and that were added more than a day ago."""
+    """Media that no revision of any montage uses and that were added more than a day ago."""
     with studio.db.read() as connection:
         rows = connection.execute(
             "SELECT id FROM media WHERE added_at < ? AND id NOT IN (SELECT anchor.value ->> 'media_id'"
-            " FROM revision, json_each(revision.body, '$.anchors') AS anchor)",
+            " FROM revision, json_each(revision.body, '$.anchors') AS anchor)"
+            " AND id NOT IN (SELECT body ->> 'audio' FROM revision WHERE body ->> 'audio' IS NOT NULL)",
             (time.time() - limits.PREVIEW_KEPT_S,),
         )
         return [row["id"] for row in rows]

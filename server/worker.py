@@ -171,7 +171,7 @@ class Worker:
         studio = self.studio
         reset_peak_memory()
         montage = studio.get_montage(job.montage_id, job.revision)
-        media = {anchor.media_id: studio.media(anchor.media_id) for anchor in montage.anchors}
+        media = {media_id: studio.media(media_id) for media_id in montage.media_ids}
         base, choices = studio.base(montage.id, job.request.quality)
         task = RenderTask(
             montage=montage,

@@ -17,7 +17,7 @@ def test_the_same_seed_makes_the_same_files() -> None:
     made = [mutated(random.Random(f"7/{number}")) for number in range(40)]
     assert made == [mutated(random.Random(f"7/{number}")) for number in range(40)]
     assert len({data for _, data in made}) > 35
-    assert len(samples()) == 10
+    assert len(samples()) == 15
 
 
 def test_spoiled_and_luring_files_get_nowhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -132,9 +132,13 @@ def _cleaned_and_probed(descriptor: int) -> dict[str, Any]:
     from dreamontage.server.media.magic import HEAD_BYTES, container_of
     from dreamontage.server.media.metadata import remove_metadata
     from dreamontage.server.media.probe import probe
+    from dreamontage.server.media.sounds import is_sound, keep_sound
 
     with open(descriptor, "rb+") as file:
-        remove_metadata(file, container_of(file.read(HEAD_BYTES)))
+        container = container_of(file.read(HEAD_BYTES))
+        if is_sound(file, container):
+            return asdict(keep_sound(file, container))
+        remove_metadata(file, container)
         file.seek(0)
         return asdict(probe(file))
 
@@ -142,6 +146,7 @@ def _cleaned_and_probed(descriptor: int) -> dict[str, Any]:
 def _judge(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
     """What becomes of each file, for `dreamontage fuzz`; what is taken in is also decoded as a render would."""
     from dreamontage.generator.frames import load_clip, load_still
+    from dreamontage.generator.soundtrack import Soundtrack
 
     for descriptor, path in zip(files, arguments["paths"], strict=True):
         allow_time()
@@ -154,7 +159,9 @@ def _judge(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator
             yield {"outcome": f"refused as damaged ({type(error).__name__})"}
             continue
         try:
-            if found["kind"] == "still":
+            if found["kind"] == "sound":
+                list(Soundtrack(Path(path), found["container"], found["duration_s"]).pieces())
+            elif found["kind"] == "still":
                 load_still(Path(path), found["container"], (64, 48))
             else:
                 load_clip(Path(path), found["container"], size=(64, 48), max_frames=33)

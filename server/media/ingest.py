@@ -30,11 +30,11 @@ from dreamontage.schemas.media import (
 )
 from dreamontage.schemas.report import Video
 from dreamontage.server.media.child import ask
-from dreamontage.server.media.magic import HEAD_BYTES, byte_cap, container_of
+from dreamontage.server.media.magic import HEAD_BYTES, byte_cap, container_of, room_for
 from dreamontage.server.media.roots import clean_name, is_link, open_in_roots
 from dreamontage.server.store import StagedBlob, Studio, measured
 
-MEDIA_ID: Final = re.compile(r"(img|clip)_[0-9a-f]{16}")
+MEDIA_ID: Final = re.compile(r"(img|clip|snd)_[0-9a-f]{16}")
 _INLINE_CHARS: Final = limits.MAX_INLINE_BYTES * 4 // 3 + 4096
 """Base64 text beyond this is not even decoded; the surplus leaves room for line breaks and a data: prefix."""
 _BIGGER: Final = "put the file into a media root and use {path}"
@@ -47,6 +47,7 @@ class _Copy:
     blob: StagedBlob
     name: str
     field: str
+    room: int
 
 
 def take_in(
@@ -131,17 +132,19 @@ def _staged(studio: Studio, descriptor: int, name: str, field: str, staged: Exit
     with _about(name):
         if size == 0:
             raise MediaRejected("is empty (0 bytes)", allowed="a picture or clip")
-        cap = byte_cap(container_of(os.pread(descriptor, HEAD_BYTES, 0)))
+        container = container_of(os.pread(descriptor, HEAD_BYTES, 0))
+        cap = byte_cap(container)
         if size > cap:
             raise MediaRejected(
                 f"has {size:,} bytes",
-                allowed=f"pictures of up to {byte_cap('PNG'):,} bytes and clips of up to {byte_cap('mov'):,}",
+                allowed=f"pictures of up to {byte_cap('PNG'):,} bytes, clips of up to {byte_cap('mov'):,} "
+                f"and sounds of up to {byte_cap('wav'):,}",
                 next_call="make it smaller, then add_media again",
             )
     studio.require_space(size)
     os.lseek(descriptor, 0, os.SEEK_SET)
     blob = staged.enter_context(studio.stage(descriptor, cap))
-    return studio.media_by_hash(blob.sha256) or _Copy(blob, name, field)
+    return studio.media_by_hash(blob.sha256) or _Copy(blob, name, field, room_for(container, size))
 
 
 def _kept(studio: Studio, copies: Sequence[_Copy], actor: str) -> dict[str, Media]:
@@ -161,7 +164,7 @@ def _probed(distinct: Sequence[_Copy]) -> list[dict[str, object]]:
     """What one child process finds in each copy, after removing its metadata. Raises the first fault, and names it."""
     with ExitStack() as opened:
         files = [opened.enter_context(copy.blob.path.open("rb+")) for copy in distinct]
-        room = max(copy.blob.bytes for copy in distinct)
+        room = max(copy.room for copy in distinct)
         replies, fault, _ = ask("probe", {}, [file.fileno() for file in files], output_bytes=room, items=len(files))
     if fault:
         culprit = distinct[len(replies)]
@@ -171,7 +174,7 @@ def _probed(distinct: Sequence[_Copy]) -> list[dict[str, object]]:
 
 
 def _media(copy: _Copy, probe: dict[str, object]) -> Media:
-    prefix = "img" if probe["kind"] == "still" else "clip"
+    prefix = {"still": "img", "clip": "clip", "sound": "snd"}[str(probe["kind"])]
     identity = {"id": f"{prefix}_{copy.blob.sha256[:16]}", "sha256": copy.blob.sha256, "bytes": copy.blob.bytes}
     return Media.model_validate({**probe, **identity, "name": copy.name})
 

@@ -1,4 +1,4 @@
-"""Broken files for `dreamontage fuzz` and the tests: small real pictures and clips, and ways to spoil them."""
+"""Broken files for `dreamontage fuzz` and the tests: small real pictures, clips and sounds, and ways to spoil them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 PICTURES: Final = ("PNG", "JPEG", "WEBP", "GIF")
 CLIPS: Final = (("mp4", "libx264"), ("mov", "mpeg4"), ("matroska", "libx264"), ("avi", "mpeg4"))
+SOUNDS: Final = (("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("adts", "aac"))
 _EXTREMES: Final = tuple(
     struct.pack(order + code, value)
     for order in "<>"
@@ -34,7 +35,7 @@ _NAMES: Final = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")
 
 @cache
 def samples() -> dict[str, bytes]:
-    """One small file of every kind that is taken in, by a name; 64x48 pixels, clips of eight frames."""
+    """One small file of every kind that is taken in, by a name: 64x48 pixels, eight frames, a quarter second of sound."""
     noise = np.random.default_rng(0).integers(0, 255, (9, 6, 8, 3), np.uint8)
     frames = [Image.fromarray(part).resize((64, 48)) for part in noise]
     made = {}
@@ -46,7 +47,20 @@ def samples() -> dict[str, bytes]:
         file = io.BytesIO()
         frames[0].save(file, kind, save_all=True, append_images=frames[1:4], duration=80)
         made[f"animated {kind.lower()}"] = file.getvalue()
-    return made | {form: _clip(form, codec, frames[:8]) for form, codec in CLIPS}
+    made |= {form: _clip(form, codec, frames[:8]) for form, codec in CLIPS}
+    return made | {form: _sound(form, codec) for form, codec in SOUNDS}
+
+
+def _sound(form: str, codec: str) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 12_000)).astype(np.float32)
+    with av.open(file, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    return file.getvalue()
 
 
 def _clip(form: str, codec: str, frames: list[Image.Image]) -> bytes:

@@ -42,7 +42,8 @@ def add_media(
         return _where_to_send(ctx, app)
     taken = app.take_in(sources, "sources", actor_of(ctx).name)
     unique = list({media.id: media for media in taken}.values())
-    picture = thumbnails(app.studio, unique)
+    seen = [media for media in unique if media.kind != "sound"]
+    picture = thumbnails(app.studio, seen) if seen else None
     return reply(describe(taken), MediaAnswer(media=[MediaLine.of(m) for m in taken]), picture)
 
 
@@ -68,8 +69,7 @@ def describe(media: list[Media]) -> str:
     """One line per medium."""
     lines = []
     for line in map(MediaLine.of, media):
-        length = f", {line.duration_s:g} s at {line.fps:g} fps" if line.duration_s is not None else ""
-        lines.append(
-            f"{line.id}: {line.kind} {quoted(line.name)} {line.size}{length}" + (f", {line.note}" if line.note else "")
-        )
+        length = f"{line.duration_s:g} s" + (f" at {line.fps:g} fps" if line.fps else "") if line.duration_s else None
+        facts = ", ".join(fact for fact in (line.size, length, line.note) if fact)
+        lines.append(f"{line.id}: {line.kind} {quoted(line.name)} {facts}")
     return "\n".join(lines)
