@@ -1,4 +1,5 @@
-"""One window on a Wan-layout network: noise, schedule, guidance, experts. How it is called is the family's."""
+"""What the families on Wan's networks share: noise, schedule, guidance, experts, loading. How a network is called and
+what it is told of a window is the family's own."""
 
 from __future__ import annotations
 

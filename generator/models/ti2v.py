@@ -8,18 +8,18 @@ Source: diffusers' `WanImageToVideoPipeline` with `expand_timesteps`, which know
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import encode_video
 from dreamontage.generator.models.family import Pin, Run, Window
+from dreamontage.generator.models.flow_family import FlowFamily
 from dreamontage.generator.models.flow_run import Experts, FlowRun
 from dreamontage.generator.sampling import Sampling
 from dreamontage.generator.timeline import STRIDE
-from dreamontage.schemas.models import ModelCard
 
 
 class SlotsKnown(NamedTuple):
@@ -101,25 +101,14 @@ class Ti2vRun(FlowRun):
         return torch.where(self.known(time), self.noise - self.cond, super().velocity(latents, time))
 
 
-@dataclass
-class Ti2vFamily:
-    """A loaded Wan2.2-TI2V-5B. `prompts` gives the embeddings [1,tokens,width] of a text."""
+class Ti2vFamily(FlowFamily):
+    """A loaded Wan2.2-TI2V-5B."""
 
-    card: ModelCard
-    vae: Any
-    experts: Experts
-    scheduler: Any
-    prompts: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        found: torch.device = self.experts.high.device
-        return found
+    network = WanTransformer3DModel
 
     @torch.no_grad()
     def begin(self, window: Window, sampling: Sampling, generator: torch.Generator) -> Run:
         """Encode a window's conditions and prompts and draw its noise."""
         known = slots_known(self.vae, window, self.experts.high.config.out_channels, self.device)
-        texts = [self.prompts(text) for text in (window.prompt, window.negative)]
+        texts = self.told(window, sampling)
         return Ti2vRun(self.experts, self.scheduler, known, texts, sampling, generator, window.guide)

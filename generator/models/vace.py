@@ -8,19 +8,19 @@ Source: https://arxiv.org/abs/2503.07598; the order of channels is diffusers' `W
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.transformers.transformer_wan_vace import WanVACETransformer3DModel
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import encode_video
 from dreamontage.generator.models.family import Run, Window
-from dreamontage.generator.models.flow_run import Experts, FlowRun
+from dreamontage.generator.models.flow_family import FlowFamily
+from dreamontage.generator.models.flow_run import FlowRun
 from dreamontage.generator.sampling import Sampling
 from dreamontage.generator.timeline import STRIDE
-from dreamontage.schemas.models import ModelCard
 
 MASK_CHANNELS = 64
 """One for each of a latent's 8x8 pixels."""
@@ -91,21 +91,10 @@ class VaceRun(FlowRun):
         return found
 
 
-@dataclass
-class VaceFamily:
-    """A loaded Wan2.1-VACE. `prompts` gives the embeddings [1,tokens,width] of a text."""
+class VaceFamily(FlowFamily):
+    """A loaded Wan2.1-VACE."""
 
-    card: ModelCard
-    vae: Any
-    experts: Experts
-    scheduler: Any
-    prompts: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        found: torch.device = self.experts.high.device
-        return found
+    network = WanVACETransformer3DModel
 
     @torch.no_grad()
     def begin(self, window: Window, sampling: Sampling, generator: torch.Generator) -> Run:
@@ -114,7 +103,7 @@ class VaceFamily:
         size = STRIDE * (window.slots - 1) + 1, scale * window.height, scale * window.width
         grey = encode_video(self.vae, torch.zeros(3, *size, device=self.device))
         known = known_of(self.vae, window, grey)
-        texts = [self.prompts(text) for text in (window.prompt, window.negative)]
+        texts = self.told(window, sampling)
         run = VaceRun(
             self.experts, self.scheduler, known.latents, known.fixed, texts, sampling, generator, window.guide
         )

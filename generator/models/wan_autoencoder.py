@@ -35,5 +35,5 @@ class WanAutoencoder(AutoencoderKLWan):
             x = self.post_quant_conv(z.float())
             frames = self.decoder(x, feat_cache=cache, feat_idx=[0], first_chunk=state is None)
             if self.config["patch_size"] is not None:
-                frames = unpatchify(frames, patch_size=self.config["patch_size"])
+                frames = unpatchify(frames, self.config["patch_size"])  # type: ignore[no-untyped-call]
         return frames.clamp(-1, 1), cache

@@ -1,0 +1,84 @@
+"""A loaded model of Wan's networks, autoencoder and text encoder: what VACE and TI2V share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from torch import Tensor
+
+from dreamontage.generator.models.adapters import Adapters
+from dreamontage.generator.models.family import Window
+from dreamontage.generator.models.flow_run import Experts
+from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
+from dreamontage.generator.models.wan_text import WanTexts
+from dreamontage.generator.numbers import number_type
+from dreamontage.generator.sampling import Sampling
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.models import ModelCard
+
+
+@dataclass
+class FlowFamily:
+    """The parts of a loaded model; a subclass names its network's class and adds `begin`."""
+
+    network: ClassVar[type[ModelMixin]]
+
+    card: ModelCard
+    vae: Any
+    experts: Experts
+    scheduler: Any
+    texts: WanTexts
+    adapters: Adapters
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        found: torch.device = self.vae.device
+        return found
+
+    @property
+    def number(self) -> torch.dtype:
+        """The number type that the transformer computes in."""
+        found: torch.dtype = self.experts.high.dtype
+        return found
+
+    def learn(self, texts: Sequence[str]) -> None:
+        """Encode these prompts, then let the text encoder go."""
+        self.texts.learn(texts)
+
+    def told(self, window: Window, sampling: Sampling) -> list[Tensor]:
+        """The window's prompt and, where guidance is on, the negative one; the LoRAs that are asked for are on."""
+        self.adapters.use(sampling.loras)
+        return [self.texts(text) for text in (window.prompt, window.negative)[: 1 + (sampling.guidance > 1)]]
+
+    @classmethod
+    def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """From a folder as diffusers' pipelines save it; the autoencoder stays in float32. Raises InvalidInput."""
+        dtype, networks = dtype or number_type(device), []
+        for part in ("transformer", "transformer_2"):
+            if not (folder / part / "config.json").is_file():
+                continue
+            said = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))["_class_name"]
+            if said != cls.network.__name__:
+                raise InvalidInput(
+                    f"{part}/ of {folder.name} is a {said}", field="model", allowed=f"a {cls.network.__name__}"
+                )
+            network: Any = cls.network.from_pretrained(folder / part, torch_dtype=dtype)
+            networks.append(network.requires_grad_(False).eval().to(device))
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        vae: Any = WanAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        return cls(
+            card,
+            vae.requires_grad_(False).eval().to(device),
+            Experts(networks[0], networks[1] if networks[1:] else None, float(index.get("boundary_ratio") or 0.0)),
+            UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
+            WanTexts(folder, networks[0].config["text_dim"], device),
+            Adapters(folder / "loras", networks),
+        )
