@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dreamontage.generator.files import write_whole
 from dreamontage.generator.measuring.report import ShotMeter
 from dreamontage.generator.memory import peak_memory_bytes
+from dreamontage.generator.resampling import Resampler
 from dreamontage.generator.sheet import Cell, cell_size, contact_sheet, sheet_frames
 from dreamontage.generator.soundtrack import Soundtrack
 from dreamontage.generator.timeline import frames_of_span
@@ -83,14 +84,16 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
     cells: list[Cell] = []
     on_progress(0, plan.frames)
     soundtrack = Soundtrack(*delivery.sound, plan.duration_s) if delivery.sound is not None else None
-    with VideoWriter(out / VIDEO_NAME, size, plan.format.fps, soundtrack=soundtrack) as writer:
+    shape = plan.shown or plan.format
+    resampler = Resampler(plan.format, shape)
+    with VideoWriter(out / VIDEO_NAME, (shape.width, shape.height), shape.fps, soundtrack=soundtrack) as writer:
         for piece in _previz_pieces(delivery) if delivery.latents is None else _decoded_pieces(delivery):
             for index, pixels in enumerate(piece.pixels):
                 if meter.frames in shown:
                     small = np.asarray(cv2.resize(pixels, thumbnail, interpolation=cv2.INTER_AREA), np.uint8)
                     cells.append(Cell(small, meter.frames / plan.format.fps, shown[meter.frames]))
                 meter.add(pixels, *(() if piece.references is None else (frames[index] for frames in piece.references)))
-            writer.write(piece.pixels)
+            writer.write(resampler.next(piece.pixels))
             on_progress(meter.frames, plan.frames)
         if meter.frames != plan.frames:
             raise RenderFailed(f"the takes hold {meter.frames} of {plan.frames} frames", next_call="render again")
@@ -142,6 +145,6 @@ def _t0_at(delivery: Delivery, slot: int) -> float:
 
 
 def _title(delivery: Delivery) -> str:
-    shape, name = delivery.plan.format, delivery.montage.brief or delivery.montage.id
-    seconds = f"{delivery.plan.frames / shape.fps:.2f} s"
+    shape, name = delivery.plan.shown or delivery.plan.format, delivery.montage.brief or delivery.montage.id
+    seconds = f"{delivery.plan.duration_s:.2f} s"
     return f"{name}  |  {seconds}, {shape.width}x{shape.height}, {shape.fps} fps  |  {delivery.model}"

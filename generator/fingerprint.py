@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.native import at_native
 from dreamontage.generator.planner import segment_seed
 from dreamontage.generator.previz import VERSION as PREVIZ_VERSION
 from dreamontage.generator.previz import Previz, PrevizAnchor
@@ -181,6 +182,7 @@ def decide(
     if request.quality == "previz":
         return []
     weights = catalogue.weights_hash(card.id) if weights is None else weights
+    montage = at_native(montage, card, request.quality)
     chosen = chosen_segments(plan, request)
     anew = chosen if request.takes == 1 or request.seed is not None else set()
     named = request.settings != RenderSettings()

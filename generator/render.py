@@ -18,6 +18,7 @@ from dreamontage.generator.delivery import SHEET_NAME, VIDEO_NAME, Delivery, del
 from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
 from dreamontage.generator.frames import load_clip, load_still
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.native import at_native
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.windows import previz_beats, window_slots
@@ -110,6 +111,7 @@ def render(
     card = catalogue.card(task.montage.model)
     card.check(task.request.settings.model_dump(exclude_none=True))
     plan = plan_montage(task.montage, task.media, card, task.request.quality)
+    task = replace(task, montage=at_native(task.montage, card, task.request.quality))
     on_progress(Progress(stage="loading", segments_total=len(plan.segments)))
     anchors = load_anchors(plan, task)
     size = (plan.format.width, plan.format.height)

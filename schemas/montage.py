@@ -45,14 +45,23 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Format(StrictModel):
-    """Delivered size in pixels and integer frame rate."""
+class Shape(StrictModel):
+    """Size in pixels and integer frame rate."""
 
     width: int = Field(512, description="Width in pixels.", examples=[512])
     height: int = Field(288, description="Height in pixels.", examples=[288])
     fps: int = Field(
         limits.DEFAULT_FPS, ge=limits.MIN_FPS, le=limits.MAX_FPS, description="Frames per second.", examples=[24]
     )
+
+    @property
+    def aspect(self) -> Aspect:
+        """16:9, 9:16 or 1:1."""
+        return "1:1" if self.width == self.height else "16:9" if self.width > self.height else "9:16"
+
+
+class Format(Shape):
+    """Delivered size in pixels, one of the known ones, and integer frame rate."""
 
     @model_validator(mode="after")
     def _known_size(self) -> Self:
@@ -66,11 +75,6 @@ class Format(StrictModel):
         """The format of an aspect ratio at a quality; previz has the draft's size."""
         width, height = SIZES[aspect, "draft" if quality == "previz" else quality]
         return cls(width=width, height=height, fps=fps)
-
-    @property
-    def aspect(self) -> Aspect:
-        """16:9, 9:16 or 1:1."""
-        return "1:1" if self.width == self.height else "16:9" if self.width > self.height else "9:16"
 
     def at(self, quality: Quality) -> Format:
         """The same aspect ratio and frame rate at another quality."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .media import MediaKind
-from .montage import Format, Guide
+from .montage import Guide, Shape
 
 SeamKind = Literal["start", "pinned", "carried"]
 
@@ -92,10 +92,11 @@ class Plan(_Frozen):
     montage_id: str = Field(description="Montage planned.")
     revision: int = Field(description="Revision planned.")
     model: str = Field(description="Model id.")
-    format: Format = Field(description="Delivered size and frame rate.")
+    format: Shape = Field(description="Size and frame rate it is rendered in, the grid's: the model's own.")
+    shown: Shape | None = Field(None, description="Delivered size and frame rate, where they are others.")
     requested_duration_s: float = Field(description="Duration asked for, seconds.")
-    duration_s: float = Field(description="Delivered duration F/fps, seconds.")
-    frames: int = Field(description="F, delivered frames.")
+    duration_s: float = Field(description="Delivered duration, seconds.")
+    frames: int = Field(description="F, frames of the grid.")
     slots: int = Field(description="T, latent slots.")
     anchors: list[PlacedAnchor] = Field(description="Every anchor on the grid, ordered by slot.")
     segments: list[Segment] = Field(description="Segments in order; together they cover [0, T) exactly.")
