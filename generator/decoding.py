@@ -26,7 +26,9 @@ alone changes where the transformer keeps to the guide."""
 DISAGREE_ABOVE = 0.25
 """Difference from which the transformer has painted something else and its own pixels stand."""
 UNSURE = 0.5
-"""Confidence of the previz up to which every change that the transformer makes counts."""
+"""Confidence of the previz below which a pixel counts as unsure."""
+SOFT = 0.25
+"""Within so much of UNSURE a transformer's change counts in part: below whole, above not at all."""
 CELL = 4
 """The difference is averaged over cells of this many pixels, then over neighbours; sides are multiples of it."""
 
@@ -125,14 +127,14 @@ def agreement(painted: Tensor, guide: Tensor) -> Tensor:
 def carry_over(painted: Tensor, guide: Tensor, previz: Tensor, confidence: Tensor) -> Tensor:
     """The previz as it is where it is sure; elsewhere its detail where the transformer agrees, else the transformer.
 
-    output = D(z) + s·((P - D(E(P))) - k·(D(z) - D(E(P)))), k = a smooth rise of the confidence from UNSURE to 1,
+    output = D(z) + s·((P - D(E(P))) - k·(D(z) - D(E(P)))), k = a smooth rise of the confidence around UNSURE,
     s = k + (1 - k)·agreement. Where the previz is sure that is P, so that neither the autoencoder's loss nor a blurred
     repaint of what is known reaches the output; where it is not, P + change, or D(z) where the change is large.
 
     painted D(z), guide D(E(P)) and previz P are [n,3,H,W] in -1..1, confidence is [n,H,W] in 0..1: zeros where the
     previz did not lead the denoising.
     """
-    share = ((confidence[:, None] - UNSURE) / (1 - UNSURE)).clamp(0, 1)
+    share = ((confidence[:, None] - UNSURE) / (2 * SOFT) + 0.5).clamp(0, 1)
     known = share * share * (3 - 2 * share)
     kept = torch.lerp(agreement(painted, guide), torch.ones_like(known), known)
     return torch.lerp(painted, torch.lerp(previz + painted - guide, previz, known), kept).clamp(-1, 1)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from dreamontage.generator.decoding import (
     AGREE_BELOW,
     DISAGREE_ABOVE,
+    SOFT,
+    UNSURE,
     ShotDecoder,
     StreamingDecoder,
     agreement,
@@ -118,7 +120,7 @@ def test_where_the_transformer_agrees_the_previz_comes_through_exactly() -> None
 
 def test_where_the_transformer_paints_something_else_its_own_pixels_stand_unless_the_previz_is_sure() -> None:
     painted, previz = torch.rand(2, 3, HEIGHT, WIDTH) * 0.4 - 0.2, torch.rand(2, 3, HEIGHT, WIDTH)
-    for confidence, stands in ((0.0, painted), (0.5, painted), (1.0, previz)):
+    for confidence, stands in ((0.0, painted), (UNSURE - SOFT, painted), (UNSURE + SOFT, previz), (1.0, previz)):
         everywhere = torch.full((2, HEIGHT, WIDTH), confidence)
         assert torch.equal(carry_over(painted, painted + 0.5, previz, everywhere), stands)
 
@@ -127,7 +129,7 @@ def test_a_small_change_reaches_the_output_only_where_the_previz_is_unsure() -> 
     previz = torch.rand(1, 3, HEIGHT, WIDTH) * 0.4 - 0.2
     guide = previz + 0.01  # what the autoencoder makes of it
     sure = torch.ones(1, HEIGHT, WIDTH)
-    sure[:, :, WIDTH // 2 :] = 0.4
+    sure[:, :, WIDTH // 2 :] = 0.2
     changed = carry_over(guide + 0.03, guide, previz, sure)
     assert torch.equal(changed[..., : WIDTH // 2], previz[..., : WIDTH // 2])
     assert torch.allclose(changed[..., WIDTH // 2 :], previz[..., WIDTH // 2 :] + 0.03)
