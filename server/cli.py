@@ -242,6 +242,33 @@ def load(
     raise typer.Exit(run(agents, calls, pause, most_ms, seed))
 
 
+@app.command()
+def simulate(
+    agents: Annotated[int, typer.Option("--agents", min=1, max=10_000_000, help="Agents in all.")] = 500,
+    studios: Annotated[int, typer.Option("--studios", min=0, help="Studios; 0: one for every 500 agents.")] = 0,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="Devices that render, in each studio.")] = 4,
+    montages: Annotated[float, typer.Option("--montages", min=0.001, help="Montages an hour of each agent.")] = 0.2,
+    renders: Annotated[float, typer.Option("--renders", min=1, help="Renders of a montage, repairs included.")] = 3,
+    segments: Annotated[float, typer.Option("--segments", min=1, help="Segments of a render, on average.")] = 3,
+    segment_s: Annotated[float, typer.Option("--segment-s", min=0.01, help="Seconds a segment takes.")] = 10,
+    delivery_s: Annotated[float, typer.Option("--delivery-s", min=0, help="Seconds a delivery takes.")] = 5,
+    device_hour: Annotated[float, typer.Option("--device-hour", min=0, help="Cost of a device for an hour.")] = 2.0,
+    hours: Annotated[float, typer.Option("--hours", min=0.1, help="Hours that are simulated.")] = 4,
+    heavy: Annotated[float, typer.Option("--heavy", min=0, max=1, help="Share of agents that ask in bursts.")] = 0.0,
+    burst: Annotated[int, typer.Option("--burst", min=2, help="Renders in one burst.")] = 10,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Studios that are simulated, of them all.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is left to chance.")] = 0,
+) -> None:
+    """Run the real queue under a fleet that you describe, without rendering: waiting times, utilisation, cost."""
+    from .simulation import AGENTS_PER_STUDIO, Fleet, run
+
+    fleet = Fleet(
+        agents, studios or -(-agents // AGENTS_PER_STUDIO), devices, montages, renders, segments, segment_s,
+        delivery_s, device_hour, hours, heavy, burst,
+    )  # fmt: skip
+    raise typer.Exit(run(fleet, sample, seed))
+
+
 def _hand_over(command: Any, name: str, arguments: list[str]) -> None:
     command(args=arguments, prog_name=name)
 

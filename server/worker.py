@@ -17,11 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamontage.schemas import limits
-from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError
+from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, RenderFailed
 from dreamontage.schemas.job import Job, Progress
 from dreamontage.schemas.report import Video
 
@@ -33,6 +34,7 @@ from .store import DeviceLost, StaleAttempt, Studio, new_id
 from .store.delivery import copy_for_people, human_name
 
 if TYPE_CHECKING:
+    from dreamontage.generator.engines.engine import Engine
     from dreamontage.generator.pipeline import DreaMontagePipeline
     from dreamontage.generator.render import RenderTask
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 MODULE = "dreamontage.server.worker"
 """What `ensure_worker` runs; the drill puts a worker with a fast renderer in its place."""
 LOG_NAME = "worker.log"
+RAY = "ray"
+"""A device of this name, or `ray-1`, `ray-2` ..., has its segments rendered on a Ray cluster and delivers here."""
 _LOG_BYTES = 4 * 2**20
 _POLL_S = 0.25
 _BEGIN_WAIT_S = 5.0
@@ -185,7 +189,7 @@ class Worker:
             choices=choices,
         )
         studio.require_space()
-        video = (self._render or _generator_render())(task, self._load, self._reporter(job))
+        video = (self._render or self._generator_render())(task, self._load, self._reporter(job))
         name = human_name(montage, job.request.quality)
         try:
             copy = copy_for_people(Path(video.path), studio.out_dir(job.id), name)
@@ -237,22 +241,37 @@ class Worker:
         from dreamontage.generator.pipeline import DreaMontagePipeline
 
         torch.set_num_threads(_cores())
-        pipeline: DreaMontagePipeline = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(self.device)
+        device = "cpu" if self.device.startswith(RAY) else self.device
+        pipeline: DreaMontagePipeline = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(device)
         return pipeline
+
+    def _generator_render(self) -> Render:
+        from dreamontage.generator.render import render
+
+        return partial(render, engine=_cluster) if self.device.startswith(RAY) else render
 
     def _unload(self) -> None:
         self._models.clear()
         gc.collect()
 
 
-def ensure_worker(studio: Studio, device: str = "cpu") -> bool:
-    """Start a worker if jobs wait and no living one holds the device's lock; returns whether one was started.
+def devices() -> list[str]:
+    """What this machine renders on: the devices DREAMONTAGE_DEVICES lists (`cuda:0,cuda:1`), by default the CPU."""
+    named = [name.strip() for name in os.environ.get("DREAMONTAGE_DEVICES", "").split(",")]
+    return list(dict.fromkeys(filter(None, named))) or ["cpu"]
 
-    The worker runs in its own session, so that it outlives this process, and logs to worker.log in the studio.
+
+def ensure_worker(studio: Studio) -> bool:
+    """Start a worker on every device of `devices` if jobs wait and no living worker holds the device's lock; returns
+    whether one was started.
+
+    A worker runs in its own session, so that it outlives this process, and logs to worker.log in the studio.
     """
     _started[:] = [process for process in _started if process.poll() is None]
-    if not studio.jobs_wait():
-        return False
+    return studio.jobs_wait() and any([_start(studio, device) for device in devices()])
+
+
+def _start(studio: Studio, device: str) -> bool:
     lock = take_device(studio, device)
     if lock is None:
         return False
@@ -296,10 +315,17 @@ def run_exclusively(worker: Worker, lock: int | None = None) -> bool:
             return ran
 
 
-def _generator_render() -> Render:
-    from dreamontage.generator.render import render
+def _cluster(model_id: str) -> Engine:
+    from dreamontage.generator.models.catalogue import weights_hash
 
-    return render
+    try:
+        from dreamontage.generator.engines.ray_engine import RayEngine
+    except ImportError as error:
+        raise RenderFailed(
+            "rendering on a Ray cluster needs Ray, which is not installed here",
+            next_call="pip install 'dreamontage[ray]', or leave DREAMONTAGE_DEVICES unset",
+        ) from error
+    return RayEngine(model_id, weights_hash(model_id))
 
 
 def _cores() -> int:
@@ -310,7 +336,7 @@ def main(make: Callable[..., Worker] = Worker) -> None:
     """Run a worker on a studio: python -m dreamontage.server.worker --studio DIR."""
     parser = argparse.ArgumentParser(prog="dreamontage-worker", description="Renders what is queued in a studio.")
     parser.add_argument("--studio", type=Path, help="the studio's folder; default: the user's studio")
-    parser.add_argument("--device", default="cpu", help="cpu, or a torch device")
+    parser.add_argument("--device", default="cpu", help="cpu, another torch device, or ray (ray-1, ray-2 ... for more)")
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configure()

@@ -118,7 +118,8 @@ def execute(model: Family, job: SegmentJob, on_step: StepCallback | None = None,
     if "tail.rest" in job.tensors and job.known > 1:
         measured = measure_drift(made.own[:, 1 : job.known], made.latents[:, 1 : job.known])
         drift = tuple(tuple(values.tolist()) for values in measured)
-    return SegmentResult(tensors={"latents": made.latents[:, job.known :].float().cpu()}, drift=drift, where=where)
+    latents = made.latents[:, job.known :].float().cpu()
+    return SegmentResult(tensors={"latents": latents}, drift=drift, steps=len(run.times), where=where)
 
 
 def sent(order: Order) -> Order:

@@ -121,6 +121,7 @@ class SegmentResult(_Message):
     drift: tuple[tuple[float, ...], ...] | None = Field(
         None, description="Channel means and deviations over the overlap: of the new window, of the tail."
     )
+    steps: int = Field(0, description="Denoising steps it took.")
     where: str = Field("", description="What rendered it.")
 
     @property

@@ -108,9 +108,9 @@ class RayEngine:
                 self._launch(self._orders.pop(0), self._free.pop(0))
             self._require(self._all)
             finished, _ = ray.wait(list(self._flying), num_returns=1, timeout=POLL_S)
-            for flight in list(self._flying.values()):
+            for flight in self._flying.values():
                 self._report(flight, on_step, flight.result in finished)
-            if finished and (landed := self._land(self._flying.pop(finished[0]))) is not None:
+            if finished and (landed := self._land(self._flying.pop(finished[0]), on_step)):
                 return landed
 
     def drop(self) -> None:
@@ -149,7 +149,7 @@ class RayEngine:
                 on_step(flight.key, step, steps, _EMPTY)
             flight.told = max(flight.told, done)
 
-    def _land(self, flight: _Flight) -> tuple[int, SegmentResult] | None:
+    def _land(self, flight: _Flight, on_step: OnStep) -> tuple[int, SegmentResult] | None:
         """An order's result; None where it has to be rendered again elsewhere."""
         try:
             result: SegmentResult | None = SegmentResult.from_bytes(ray.get(flight.result))
@@ -169,7 +169,11 @@ class RayEngine:
             self._orders.insert(0, flight)  # this process was silent for long, so the renderer took it for dead
             result = None
         self._free.append(flight.renderer)
-        return None if result is None else (flight.key, result)
+        if result is None:
+            return None
+        for step in range(flight.told + 1, result.steps + 1):
+            on_step(flight.key, step, result.steps, _EMPTY)
+        return flight.key, result
 
     def _ask_all(self) -> set[str]:
         """The number types of the renderers that are there; those that cannot be had are left out."""
