@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline, WanVACEPipeline
+from diffusers import LTXConditionPipeline, WanImageToVideoPipeline, WanVACEPipeline
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from numpy.typing import NDArray
 from PIL import Image
-from tiny_families import TEXT, save_tiny_ti2v, save_tiny_vace
+from tiny_families import TEXT, save_tiny_ltx, save_tiny_ti2v, save_tiny_vace
 from tiny_model import CARD, clip, picture
 from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.models.family import Pin, Sampling, Tail, Window, denoise
+from dreamontage.generator.models.ltx import LtxFamily
 from dreamontage.generator.models.ti2v import Ti2vFamily, encode_pin
 from dreamontage.generator.models.vace import VaceFamily
 
@@ -142,3 +144,68 @@ def test_the_autoencoder_of_ti2v_decodes_slot_by_slot_what_it_decodes_whole(ti2v
             frames, state = vae.decode_slot(latents[:, :, slot : slot + 1], state)
             slots.append(frames)
         assert torch.equal(torch.cat(slots, dim=2), vae.decode(latents).sample)
+
+
+@pytest.fixture(scope="module")
+def ltx(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, LtxFamily]:
+    folder = save_tiny_ltx(tmp_path_factory.mktemp("ltx"))
+    pipe = loaded(LTXConditionPipeline, folder)
+    return pipe, told_by_words(LtxFamily.load(folder, CARD, torch.device("cpu"), torch.float32))
+
+
+LTX_PINS: Mapping[str, dict[int, tuple[NDArray[np.uint8], float]]] = {
+    "first": {0: (picture(1, SIZE)[None], 1.0)},
+    "first, middle and a weaker last": {
+        0: (picture(1, SIZE)[None], 1.0), 3: (picture(2, SIZE)[None], 1.0), 6: (picture(3, SIZE)[None], 0.6)
+    },
+    "clips": {0: (clip(1, 9, SIZE), 0.8), 2: (clip(2, 25, SIZE), 1.0)},
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers' own pipeline
+@pytest.mark.parametrize("pinned", LTX_PINS.values(), ids=LTX_PINS)
+def test_ltx_equals_its_diffusers_pipeline(
+    ltx: tuple[Any, LtxFamily], pinned: dict[int, tuple[NDArray[np.uint8], float]]
+) -> None:
+    pipe, family = ltx
+    conditions = [
+        LTXVideoCondition(video=[Image.fromarray(f) for f in frames], frame_index=8 * slot, strength=strength)
+        for slot, (frames, strength) in pinned.items()
+    ]
+    mask = torch.ones(1, 512)
+    theirs = pipe(
+        conditions=conditions, prompt_embeds=WORDS(TOLD), prompt_attention_mask=mask,
+        negative_prompt_embeds=WORDS(UNTOLD), negative_prompt_attention_mask=mask, height=SIZE[1], width=SIZE[0],
+        num_frames=49, frame_rate=24, num_inference_steps=4, guidance_scale=3.0, generator=seeded(),
+        output_type="latent",
+    ).frames  # fmt: skip
+    pins = [pin(slot, frames, strength) for slot, (frames, strength) in pinned.items()]
+    ours = denoise(family.begin(told(pins, 7, 32), Sampling(4, guidance=3.0), seeded()))
+    assert (ours.own - theirs[0]).abs().max() <= PARITY
+
+
+def test_ltx_keeps_carried_latents_and_a_held_end_verbatim(ltx: tuple[Any, LtxFamily]) -> None:
+    _, family = ltx
+    rest, held = torch.randn(2, 16, 2, 2, 2, generator=seeded()).unbind()
+    tail = Tail(pixels_to_tensor(picture(5, SIZE)[None]), rest)
+    window = told([pin(1, picture(2, SIZE)[None]), pin(4, clip(3, 25, SIZE))], 11, 32, tail=tail, held=held)
+    run = family.begin(window, Sampling(3), seeded())
+    assert run.latents.shape[1] == 4 * (2 + 11)  # the picture inside the tail is not written again
+    found = denoise(run).latents
+    assert torch.equal(found[:, 1:3], rest) and torch.equal(found[:, -2:], held)
+    assert torch.equal(found[:, 6:8], run.canvas.clean[:, 6:8])  # of the clip, what follows its first two slots
+
+
+def test_the_autoencoder_of_ltx_decodes_slots_as_it_decodes_whole_where_it_sees_enough(
+    ltx: tuple[Any, LtxFamily],
+) -> None:
+    vae = ltx[1].vae
+    latents, state, slots = torch.randn(1, 16, 7, 2, 2, generator=seeded()), None, []
+    with torch.no_grad():
+        whole = vae.decode(*vae._noised(latents, 0)).sample.clamp(-1, 1)
+        vae.ahead = 6
+        for slot in range(7):
+            frames, state = vae.decode_slot(latents[:, :, slot : slot + 1], state, latents[:, :, slot + 1 :])
+            slots.append(frames)
+    del vae.ahead
+    assert torch.equal(torch.cat(slots, dim=2), whole)

@@ -19,8 +19,9 @@ class Adapters:
     """The LoRAs of one model. With two experts a LoRA goes on the high-noise one, but for what its file says is the
     other's: arbitrary-frame LoRAs and those that `train adapt` makes are trained there. Needs peft."""
 
-    def __init__(self, folder: Path, networks: Sequence[Any]) -> None:
-        self.folder, self.networks = folder, list(networks)
+    def __init__(self, folder: Path, networks: Sequence[Any], reader: Any = WanLoraLoaderMixin) -> None:
+        """`reader`: diffusers' class that knows the layouts of this family's LoRA files."""
+        self.folder, self.networks, self.reader = folder, list(networks), reader
         self._on: dict[str, list[Any]] = {}
         self._used: tuple[str, ...] = ()
 
@@ -50,7 +51,7 @@ class Adapters:
                 field="settings.loras",
                 next_call=f"put its file at loras/{file.name} in the model's folder",
             )
-        state = WanLoraLoaderMixin.lora_state_dict(str(file))
+        state = self.reader.lora_state_dict(str(file))
         low = {key.removeprefix(LOW): value for key, value in state.items() if key.startswith(LOW)}
         high = {key.removeprefix("transformer."): value for key, value in state.items() if not key.startswith(LOW)}
         on = []

@@ -111,6 +111,8 @@ class WanTexts:
     Texts are remembered, and the encoder (larger than many a transformer) is loaded only to read new ones.
     """
 
+    encoder, longest = "UMT5EncoderModel", TEXT_TOKENS
+
     def __init__(self, folder: Path, width: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self._known: dict[str, Tensor] = {}
@@ -129,13 +131,13 @@ class WanTexts:
         if not self.reads:
             self._known |= dict.fromkeys(unknown, torch.zeros(0, self.width))
             return
-        from transformers import AutoTokenizer, UMT5EncoderModel
+        import transformers
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
-        encoder = UMT5EncoderModel.from_pretrained(self.folder / "text_encoder", dtype=self.dtype)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        encoder = getattr(transformers, self.encoder).from_pretrained(self.folder / "text_encoder", dtype=self.dtype)
         encoder.train(False).to(self.device)
         for text in unknown:
-            tokens = tokenizer(text, max_length=TEXT_TOKENS, truncation=True, return_tensors="pt").to(self.device)
+            tokens = tokenizer(text, max_length=self.longest, truncation=True, return_tensors="pt").to(self.device)
             rows = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
             self._known[text] = rows.float().cpu()
 
