@@ -142,6 +142,44 @@ def add(
         typer.echo(describe(take_in_all(opened, [str(file.absolute()) for file in files], roots, "files")))
 
 
+@app.command("export")
+def export_montage(
+    montage: Annotated[str, typer.Argument(help="Id of a montage.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the .otio file, and its media beside it.")],
+    revision: Annotated[int | None, typer.Option("--revision", min=1, help="An earlier revision.")] = None,
+    studio: StudioOption = None,
+) -> None:
+    """Write a montage as an OpenTimelineIO timeline with copies of its media, for video editors."""
+    from .store import Studio
+    from .timeline_export import export_timeline
+
+    with Studio(studio) as opened:
+        typer.echo(export_timeline(opened, opened.get_montage(montage, revision), out, copies=True))
+
+
+@app.command("import")
+def import_montage(
+    timeline: Annotated[Path, typer.Argument(help="An .otio file; its media are taken from its folder.")],
+    studio: StudioOption = None,
+    media_root: RootsOption = None,
+) -> None:
+    """Make a montage of an OpenTimelineIO timeline: clips become anchors, markers with a length become beats."""
+    from .context import App
+    from .media.roots import media_roots
+    from .outlook import plan_answer
+    from .store import Studio
+    from .timeline_import import montage_from_timeline
+    from .tools.planning import describe_plan
+
+    with Studio(studio) as opened:
+        file = timeline.absolute()
+        tools = App(opened, media_roots(opened.inbox, [file.parent, *(media_root or [])]))
+        montage, notes = montage_from_timeline(tools, str(file))
+        answer = plan_answer(tools, montage, "draft", notes=notes)
+        opened.create_montage(montage)
+        typer.echo(describe_plan(answer))
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
@@ -205,6 +243,26 @@ def studio(context: typer.Context) -> None:
     _hand_over(studio_commands, "dreamontage studio", context.args)
 
 
+@app.command()
+def models() -> None:
+    """Models: which are here, which can be fetched, what each needs, its licence."""
+    from .models_cli import show
+
+    raise typer.Exit(show())
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="Id of a model, see `dreamontage models`.")],
+    source: Annotated[Path | None, typer.Option("--from", help="Folder with owner/name folders, not the hub.")] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Accept the licence without being asked.")] = False,
+) -> None:
+    """Fetch a model's weights; the same command goes on where an earlier one stopped."""
+    from .models_cli import fetch
+
+    raise typer.Exit(fetch(model, source, accept))
+
+
 @app.command(context_settings=_PASS_ON, add_help_option=False)
 def token(context: typer.Context) -> None:
     """Access tokens for HTTP: add, list, revoke. See `dreamontage token --help`."""
@@ -240,6 +298,24 @@ def load(
     from .load import run
 
     raise typer.Exit(run(agents, calls, pause, most_ms, seed))
+
+
+@app.command()
+def speedup(
+    workers: Annotated[int, typer.Option("--workers", min=2, help="Renderers, one thread each.")] = 2,
+    segments: Annotated[int, typer.Option("--segments", min=2, help="Segments of the shot.")] = 6,
+    model: Annotated[str, typer.Option("--model", help="Model id.")] = "nano",
+    quality: Annotated[str, typer.Option("--quality", help="draft or standard.")] = "draft",
+    least: Annotated[float, typer.Option("--least", help="Exit status 1 below this.")] = 1.6,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="The best of so many counts.")] = 3,
+) -> None:
+    """Render a shot with pinned seams on one renderer of a Ray cluster and on several: how much faster, same bytes?"""
+    from typing import cast
+
+    from dreamontage.generator.engines.speedup import run
+    from dreamontage.schemas.montage import Quality
+
+    raise typer.Exit(run(model, workers, segments, cast(Quality, quality), least, repeats))
 
 
 @app.command()

@@ -151,6 +151,16 @@ def test_what_on_step_raises_ends_the_loop_and_what_was_ordered_is_dropped(pipe:
     assert engine._orders == []
 
 
+def test_the_shot_of_the_speed_up_command_has_pinned_seams_only() -> None:
+    pytest.importorskip("ray")
+    from dreamontage.generator.engines.speedup import pinned_shot
+
+    shot, decisions = pinned_shot(catalogue.card("nano"), 5, "draft")
+    assert [segment.seam for segment in shot.plan.segments] == ["start", *["pinned"] * 4]
+    assert {segment.stop - segment.start for segment in shot.plan.segments} == {13}
+    assert [decision.action for decision in decisions] == ["render"] * 5
+
+
 @pytest.fixture
 def cluster(tiny_models: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of two node processes on this machine, each with room for one renderer."""

@@ -199,12 +199,13 @@ class RayEngine:
             )
 
 
-def connect(address: str | None = None) -> None:
-    """Join a cluster, once a process. Ray's own reports to its makers are off unless the user turned them on."""
+def connect(address: str | None = None, cpus: int | None = None) -> None:
+    """Join a cluster, or start one with so many CPUs here, once a process. Ray's own reports to its makers are off
+    unless the user turned them on."""
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        ray.init(address=address, num_cpus=cpus, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
 
 
 def _remote() -> Any:
