@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamontage.generator.numbers import computing
-from dreamontage.generator.timeline import STRIDE
 
 State = list[Tensor]
 
@@ -49,8 +48,11 @@ class StreamingAutoencoder(Protocol):
         """Video [B,3,1+4m,H,W] in -1..1 to `.latent_dist` over raw latents, each slot by itself."""
         ...
 
-    def decode_slot(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """One slot of raw latents [B,16,1,h,w] to frames [B,3,1|4,H,W] and the state to pass on."""
+    def decode_slot(self, z: Tensor, state: State | None, *after: Tensor) -> tuple[Tensor, State]:
+        """One slot of raw latents [B,C,1,h,w] to frames [B,3,1|4,H,W] and the state to pass on.
+
+        One that is not causal has `ahead`, the number of slots after this one that it also wants to see.
+        """
         ...
 
 
@@ -66,18 +68,27 @@ class StreamingDecoder:
         self._mean = torch.tensor(vae.config.latents_mean, device=vae.device, dtype=torch.float32).view(shape)
         self._std = torch.tensor(vae.config.latents_std, device=vae.device, dtype=torch.float32).view(shape)
 
-    def slots(self, latents: Tensor) -> Iterator[Tensor]:
-        """Decode the next latents [16,n,h,w] (normalised); yields per slot float32 frames [1 or 4,3,H,W] in -1..1."""
+    def slots(self, latents: Tensor, after: Tensor | None = None) -> Iterator[Tensor]:
+        """Decode the next latents [C,n,h,w] (normalised); yields per slot float32 frames [1 or 4,3,H,W] in -1..1.
+
+        `after`: the slots that follow, which an autoencoder with `ahead` looks at.
+        """
+        ahead = getattr(self.vae, "ahead", 0)
+        known = latents if after is None or not ahead else torch.cat([latents, after.to(latents)], dim=1)
         for index in range(latents.shape[1]):
-            yield self.slot(latents[:, index : index + 1])
+            yield self.slot(latents[:, index : index + 1], known[:, index + 1 : index + 1 + ahead] if ahead else None)
 
     @torch.no_grad()
-    def slot(self, latents: Tensor) -> Tensor:
-        """Decode the next slot [16,1,h,w] to float32 frames [1 (slot 0) or 4,3,H,W] in -1..1."""
-        raw = latents[None].to(self._mean) * self._std + self._mean
+    def slot(self, latents: Tensor, after: Tensor | None = None) -> Tensor:
+        """Decode the next slot [C,1,h,w] to float32 frames [1 (slot 0) or 4,3,H,W] in -1..1."""
+        raw = self._raw(latents)
+        more = () if after is None else (self._raw(after),)
         with computing(self.vae.device):
-            frames, self.state = self.vae.decode_slot(raw.to(self.vae.dtype), self.state)
+            frames, self.state = self.vae.decode_slot(raw, self.state, *more)
         return frames[0].transpose(0, 1).float()
+
+    def _raw(self, latents: Tensor) -> Tensor:
+        return (latents[None].to(self._mean) * self._std + self._mean).to(self.vae.dtype)
 
 
 @torch.no_grad()
@@ -158,10 +169,13 @@ class ShotDecoder:
         self.vae, self.carried = vae, carried
         self.painted, self.guide = StreamingDecoder(vae), StreamingDecoder(vae)
 
-    def next(self, latents: Tensor, previz: NDArray[np.uint8], confidence: NDArray[np.float32]) -> Decoded:
+    def next(
+        self, latents: Tensor, previz: NDArray[np.uint8], confidence: NDArray[np.float32], after: Tensor | None = None
+    ) -> Decoded:
         """The frames of the next slots.
 
-        latents [16,n,h,w] normalised; previz [F,H,W,3] and confidence [F,H,W] cover the same slots.
+        latents [C,n,h,w] normalised; previz [F,H,W,3] and confidence [F,H,W] cover the same slots; `after`: the latents
+        that follow, as far as the autoencoder looks ahead.
         """
         first = self.guide.state is None
         target = to_tensor(previz).to(self.vae.device)
@@ -170,10 +184,8 @@ class ShotDecoder:
         pieces: list[Tensor] = []
         guides: list[Tensor] = []
         at = 0
-        for slot in range(latents.shape[1]):
-            painted = self.painted.slot(latents[:, slot : slot + 1])
-            guide = self.guide.slot(encoded[:, slot : slot + 1])
-            here = slice(at, at + (1 if first and slot == 0 else STRIDE))
+        for painted, guide in zip(self.painted.slots(latents, after), self.guide.slots(encoded), strict=True):
+            here = slice(at, at + len(painted))
             at = here.stop
             pieces.append(carry_over(painted, guide, target[here], trust[here]) if self.carried else painted)
             guides.append(guide)

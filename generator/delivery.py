@@ -119,7 +119,7 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
 def _previz_pieces(delivery: Delivery) -> Iterator[_Piece]:
     for start in range(0, delivery.plan.slots, CHUNK_SLOTS):
         stop = min(start + CHUNK_SLOTS, delivery.plan.slots)
-        frames = frames_of_span(start, stop)
+        frames = frames_of_span(start, stop, delivery.plan.stride)
         yield _Piece(delivery.previz.window(frames.start, frames.stop)[0], None)
 
 
@@ -129,15 +129,32 @@ def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
     assert delivery.latents is not None and delivery.vae is not None, "latents come with their autoencoder"
     decoder = ShotDecoder(delivery.vae, delivery.carry_over)
     slot = 0
-    for latents in delivery.latents:
-        for at in range(0, latents.shape[1], CHUNK_SLOTS):
-            piece = latents[:, at : at + CHUNK_SLOTS]
-            frames = frames_of_span(slot, slot + piece.shape[1])
-            planned, confidence = delivery.previz.window(frames.start, frames.stop)
-            led = _t0_at(delivery, slot) < 1
-            decoded = decoder.next(piece, planned, confidence if led else np.zeros_like(confidence))
-            slot += piece.shape[1]
-            yield _Piece(decoded.pixels, (decoded.guide, planned))
+    for piece, after in _with_following(delivery.latents, getattr(delivery.vae, "ahead", 0)):
+        frames = frames_of_span(slot, slot + piece.shape[1], delivery.plan.stride)
+        planned, confidence = delivery.previz.window(frames.start, frames.stop)
+        led = _t0_at(delivery, slot) < 1
+        decoded = decoder.next(piece, planned, confidence if led else np.zeros_like(confidence), after)
+        slot += piece.shape[1]
+        yield _Piece(decoded.pixels, (decoded.guide, planned))
+
+
+def _with_following(latents: Iterator[Tensor], ahead: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Latents in pieces of CHUNK_SLOTS slots, each inside one segment, with the `ahead` slots that follow each."""
+    pieces = (part for whole in latents for part in whole.split(CHUNK_SLOTS, dim=1))
+    waiting: list[Tensor] = []
+    for piece in pieces:
+        waiting.append(piece)
+        while waiting and sum(part.shape[1] for part in waiting[1:]) >= ahead:
+            yield _first(waiting, ahead)
+    while waiting:
+        yield _first(waiting, ahead)
+
+
+def _first(waiting: list[Tensor], ahead: int) -> tuple[Tensor, Tensor | None]:
+    import torch
+
+    piece = waiting.pop(0)
+    return piece, torch.cat(waiting, dim=1)[:, :ahead] if ahead and waiting else None
 
 
 def _t0_at(delivery: Delivery, slot: int) -> float:

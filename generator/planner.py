@@ -20,7 +20,7 @@ from dreamontage.schemas.montage import Beat, Guide, Montage, Quality
 from dreamontage.schemas.plan import Estimate, PlacedAnchor, Plan, Seam, Segment
 
 from .native import at_native, native_shape, resampling, shown_frames
-from .timeline import clip_frames, frame_count, slot_count, slot_start_s, snap_frame
+from .timeline import STRIDE, clip_frames, frame_count, slot_count, slot_start_s, snap_frame
 
 _LOOSER: dict[Guide, int] = {"follow": 0, "loose": 1, "off": 2}
 _BYTES_PER_PIXEL = 0.1
@@ -36,9 +36,9 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
     shown = montage.format.at(quality)
     montage = at_native(montage, card, quality)
     fps = montage.format.fps
-    frames = frame_count(montage.duration_s, fps)
-    slots = slot_count(frames)
-    anchors, warnings = place_anchors(montage, media)
+    frames = frame_count(montage.duration_s, fps, card.stride)
+    slots = slot_count(frames, card.stride)
+    anchors, warnings = place_anchors(montage, media, card.stride)
     segments = _segments(montage, anchors, slots, card)
     seams = [Seam(slot=s.start, at_s=s.start_s, kind=s.seam) for s in segments[1:]]
     return Plan(
@@ -51,6 +51,7 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
         duration_s=round(shown_frames(frames, fps, shown.fps) / shown.fps, 6),
         frames=frames,
         slots=slots,
+        stride=card.stride,
         anchors=anchors,
         segments=segments,
         seams=seams,
@@ -58,10 +59,12 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
     )
 
 
-def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[PlacedAnchor], list[str]]:
+def place_anchors(
+    montage: Montage, media: Mapping[str, Media], stride: int = STRIDE
+) -> tuple[list[PlacedAnchor], list[str]]:
     """Every anchor on the grid, ordered by slot, and warnings about clips that had to be shortened."""
     fps = montage.format.fps
-    last_frame = frame_count(montage.duration_s, fps) - 1
+    last_frame = frame_count(montage.duration_s, fps, stride) - 1
     placed: list[PlacedAnchor] = []
     warnings: list[str] = []
     for anchor in montage.anchors:
@@ -86,8 +89,8 @@ def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[Pl
                 allowed=f"0 to {montage.duration_s:g}",
                 next_call="give a smaller second, or a longer duration_s",
             )
-        frame = min(snap_frame(anchor.second, fps), last_frame)
-        count, warning = _clip_length(anchor, item, fps, last_frame + 1 - frame)
+        frame = min(snap_frame(anchor.second, fps, stride), last_frame)
+        count, warning = _clip_length(anchor, item, fps, last_frame + 1 - frame, stride)
         if warning:
             warnings.append(warning)
         placed.append(
@@ -100,12 +103,13 @@ def place_anchors(montage: Montage, media: Mapping[str, Media]) -> tuple[list[Pl
                 requested_s=anchor.second,
                 snapped_s=round(frame / fps, 6),
                 frame=frame,
-                slot=frame // 4,
-                slots=slot_count(count),
+                slot=frame // stride,
+                slots=slot_count(count, stride),
+                stride=stride,
             )
         )
     placed.sort(key=lambda p: p.slot)
-    _refuse_shared_slots(placed, fps, montage.duration_s)
+    _refuse_shared_slots(placed, fps, montage.duration_s, stride)
     return placed, warnings
 
 
@@ -119,7 +123,7 @@ def _quoted(words: str) -> str:
     return json.dumps(words, ensure_ascii=False)
 
 
-def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int, str]:
+def _clip_length(anchor: Anchor, item: Media, fps: int, room: int, stride: int) -> tuple[int, str]:
     if item.kind == "still":
         return 1, ""
     end = min(anchor.out_s if anchor.out_s is not None else item.duration_s, item.duration_s)
@@ -130,23 +134,24 @@ def _clip_length(anchor: Anchor, item: Media, fps: int, room: int) -> tuple[int,
             allowed=f"0 to {item.duration_s:g}",
         )
     available = max(1, math.floor((end - anchor.in_s) * fps + 0.5))
-    count = clip_frames(available, room)
-    if count < clip_frames(available, available):
+    count = clip_frames(available, room, stride)
+    if count < clip_frames(available, available, stride):
         lost = (available - count) / fps
         return count, f"Clip {name_of(anchor)} is cut at the end of the timeline: {lost:.2f} s of it are left out."
     return count, ""
 
 
-def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, duration_s: float) -> None:
+def _refuse_shared_slots(placed: Sequence[PlacedAnchor], fps: int, duration_s: float, stride: int) -> None:
     taken = {slot for p in placed for slot in range(p.slot, p.last_slot + 1)}
     for left, right in pairwise(placed):
         if right.slot > left.last_slot:
             continue
-        last_start = min(slot_count(frame_count(duration_s, fps)) - right.slots, snap_frame(duration_s, fps) // 4)
+        slots = slot_count(frame_count(duration_s, fps, stride), stride)
+        last_start = min(slots - right.slots, snap_frame(duration_s, fps, stride) // stride)
         free = [s for s in range(last_start + 1) if taken.isdisjoint(range(s, s + right.slots))]
         before = [s for s in free if s < right.slot][-1:]
         after = [s for s in free if s > right.slot][:1]
-        seconds = " or ".join(f"{min(round(4 * s / fps, 3), duration_s):g}" for s in before + after)
+        seconds = " or ".join(f"{min(round(stride * s / fps, 3), duration_s):g}" for s in before + after)
         raise SlotTaken(
             f"anchors {left.anchor_id} ({_quoted(left.label)}) and {right.anchor_id} ({_quoted(right.label)}) "
             f"share the frames at {right.snapped_s:g} s",
@@ -163,7 +168,7 @@ def _segments(montage: Montage, anchors: Sequence[PlacedAnchor], slots: int, car
     closers = {a.last_slot + 1: a.anchor_id for a in anchors} | {
         a.slot + 1: a.anchor_id for a in anchors if a.kind == "clip"
     }
-    fps = montage.format.fps
+    fps, stride = montage.format.fps, card.stride
     segments: list[Segment] = []
     closer, ordinal = "", 0
     for index, (start, stop) in enumerate(borders):
@@ -177,14 +182,18 @@ def _segments(montage: Montage, anchors: Sequence[PlacedAnchor], slots: int, car
                 start=start,
                 stop=stop,
                 window_start=low,
-                start_s=round(slot_start_s(start, fps), 6),
-                end_s=round(slot_start_s(stop, fps), 6),
+                stride=stride,
+                start_s=round(slot_start_s(start, fps, stride), 6),
+                end_s=round(slot_start_s(stop, fps, stride), 6),
                 seam="start" if index == 0 else "pinned" if pinned else "carried",
                 closes=closed,
                 ordinal=ordinal,
                 seed=segment_seed(montage.seed, closer, ordinal),
                 guide=resolve_guide(
-                    montage.beats, slot_start_s(low, fps), slot_start_s(stop, fps), card.defaults.guide
+                    montage.beats,
+                    slot_start_s(low, fps, stride),
+                    slot_start_s(stop, fps, stride),
+                    card.defaults.guide,
                 ),
             )
         )

@@ -83,17 +83,18 @@ def latents_hash(latents: Tensor) -> str:
     return hashlib.sha256(latents.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def last_frame(vae: Any, latents: Tensor) -> Tensor:
-    """The last frame [3,1,H,W] of the last of these slots [C,n,h,w], decoded after its true predecessors."""
-    *_, frames = StreamingDecoder(vae).slots(latents)
+def last_frame(vae: Any, latents: Tensor, after: Tensor | None = None) -> Tensor:
+    """The last frame [3,1,H,W] of the last of these slots [C,n,h,w], decoded after its true predecessors, and before
+    the slots `after` for an autoencoder that looks ahead."""
+    *_, frames = StreamingDecoder(vae).slots(latents, after)
     return frames[-1][:, None]
 
 
-def guide_latents(vae: Any, previz: Previz, frames: range) -> Tensor:
+def guide_latents(vae: Any, previz: Previz, frames: range, stride: int = STRIDE) -> Tensor:
     """The previz of a window's frames as latents [C,n,h,w], made and encoded a few slots at a time."""
     pieces, start = [], frames.start
     while start < frames.stop:
-        stop = min(start + STRIDE * GUIDE_CHUNK + (start == frames.start), frames.stop)
+        stop = min(start + stride * GUIDE_CHUNK + (start == frames.start), frames.stop)
         shown, _ = previz.window(start, stop)
         pieces.append(encode_slots(vae, to_tensor(shown), first=start == frames.start))
         start = stop
@@ -102,8 +103,8 @@ def guide_latents(vae: Any, previz: Previz, frames: range) -> Tensor:
 
 def tail_of(vae: Any, before: Tensor, overlap: int) -> Tail:
     """The window's first slots from the latents [C,r,h,w] before it: slot lo as one frame, the rest as they are."""
-    head = last_frame(vae, before[:, : before.shape[1] - overlap + 1])
-    return Tail(head, before[:, before.shape[1] - overlap + 1 :])
+    at = before.shape[1] - overlap + 1
+    return Tail(last_frame(vae, before[:, :at], before[:, at:]), before[:, at:])
 
 
 def pins_of(shot: Shot, segment: Segment, device: torch.device) -> list[Pin]:
@@ -136,7 +137,7 @@ def words_of(shot: Shot, segment: Segment) -> tuple[TimedWord, ...]:
 
 def prompt_of(shot: Shot, segment: Segment) -> str:
     """What a model that reads text is told of a window: the brief, then its beats with their seconds in the window."""
-    said = spoken(phrases(window_beats(shot.montage, segment)), shot.plan.format.fps)
+    said = spoken(phrases(window_beats(shot.montage, segment)), shot.plan.format.fps, segment.stride)
     return " ".join(part for part in (shot.montage.brief.strip(), said) if part)
 
 
@@ -153,16 +154,18 @@ def window_of(
     """A segment's window and sampling; `before` [C,r,h,w]: latents up to the seam; `held` [C,O,h,w]: its end."""
     segment, device, form = decision.segment, model.device, shot.plan.format
     settings, guide_mode = resolve_settings(model.card, decision.settings, segment)
-    guided = guide_mode != "off"
+    guide = None
+    if guide_mode != "off":
+        guide = guide_latents(model.vae, shot.previz, window_frames(segment), segment.stride).to(device)
     window = Window(
         slots=window_slots(segment),
-        height=form.height // 8,
-        width=form.width // 8,
+        height=form.height // model.card.scale,
+        width=form.width // model.card.scale,
         fps=form.fps,
         pins=pins_of(shot, segment, device),
         tail=None if before is None else tail_of(model.vae, before.to(device), model.card.overlap),
         held=None if held is None else held.to(device),
-        guide=guide_latents(model.vae, shot.previz, window_frames(segment)).to(device) if guided else None,
+        guide=guide,
         words=words_of(shot, segment),
         prompt=prompt_of(shot, segment),
         negative=settings.negative_prompt or "",

@@ -1,7 +1,8 @@
 """The grid: seconds ↔ frames ↔ latent slots, as pure functions.
 
 Frame 0 is slot 0; slot k ≥ 1 holds frames 4k−3 … 4k. Anchors snap to multiples of 4 frames, which makes a clip encoded
-alone line up with the global grid and is the only mid-sequence pattern Wan-family weights were trained on.
+alone line up with the global grid and is the only mid-sequence pattern Wan-family weights were trained on. A model of
+another `stride` (8 for LTX) has that many frames in a slot, and 4 below stands for it.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import math
 
 STRIDE = 4
-"""Frames per latent slot (the autoencoder's temporal factor)."""
+"""Frames per latent slot (the autoencoder's temporal factor) of nano and Wan."""
 
 _EPSILON = 1e-6
 
 
-def frame_count(duration_s: float, fps: int) -> int:
+def frame_count(duration_s: float, fps: int, stride: int = STRIDE) -> int:
     """Delivered frames F = 4·ceil(D·fps/4)+1 for D seconds; a whole number of slots never rounds up by float noise."""
-    return STRIDE * math.ceil(duration_s * fps / STRIDE - _EPSILON) + 1
+    return stride * math.ceil(duration_s * fps / stride - _EPSILON) + 1
 
 
-def slot_count(frames: int) -> int:
+def slot_count(frames: int, stride: int = STRIDE) -> int:
     """Latent slots T = (F−1)/4+1 of F = 1+4m frames."""
-    return (frames - 1) // STRIDE + 1
+    return (frames - 1) // stride + 1
 
 
 def frames_of_slots(slots: int) -> int:
@@ -29,31 +30,31 @@ def frames_of_slots(slots: int) -> int:
     return STRIDE * (slots - 1) + 1
 
 
-def snap_frame(second: float, fps: int) -> int:
-    """Frame 4·floor(t·fps/4 + ½) an anchor at t seconds lands on; at most 2 frames away."""
-    return STRIDE * math.floor(second * fps / STRIDE + 0.5 + _EPSILON)
+def snap_frame(second: float, fps: int, stride: int = STRIDE) -> int:
+    """Frame 4·floor(t·fps/4 + ½) an anchor at t seconds lands on; at most half a slot away."""
+    return stride * math.floor(second * fps / stride + 0.5 + _EPSILON)
 
 
-def slot_of_frame(frame: int) -> int:
+def slot_of_frame(frame: int, stride: int = STRIDE) -> int:
     """Slot that holds a frame: 0 for frame 0, else ceil(frame/4)."""
-    return -(-frame // STRIDE)
+    return -(-frame // stride)
 
 
-def frames_of_slot(slot: int) -> range:
+def frames_of_slot(slot: int, stride: int = STRIDE) -> range:
     """Global frames of one slot: frame 0 for slot 0, else 4k−3 … 4k."""
-    return range(0, 1) if slot == 0 else range(STRIDE * slot - 3, STRIDE * slot + 1)
+    return range(0, 1) if slot == 0 else range(stride * (slot - 1) + 1, stride * slot + 1)
 
 
-def frames_of_span(start: int, stop: int) -> range:
+def frames_of_span(start: int, stop: int, stride: int = STRIDE) -> range:
     """Global frames of the slots [start, stop), start < stop."""
-    return range(frames_of_slot(start).start, frames_of_slot(stop - 1).stop)
+    return range(frames_of_slot(start, stride).start, frames_of_slot(stop - 1, stride).stop)
 
 
-def slot_start_s(slot: int, fps: int) -> float:
+def slot_start_s(slot: int, fps: int, stride: int = STRIDE) -> float:
     """Second at which the first frame of a slot is shown."""
-    return frames_of_slot(slot).start / fps
+    return frames_of_slot(slot, stride).start / fps
 
 
-def clip_frames(available: int, room: int) -> int:
+def clip_frames(available: int, room: int, stride: int = STRIDE) -> int:
     """Largest 1+4m ≤ min(available, room) frames of a clip; at least 1."""
-    return STRIDE * ((max(1, min(available, room)) - 1) // STRIDE) + 1
+    return stride * ((max(1, min(available, room)) - 1) // stride) + 1

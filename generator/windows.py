@@ -1,6 +1,7 @@
 """What of a montage reaches one segment's window, with every position re-based to the window. No torch.
 
-Slot 0 of a window is global slot `window_start`; it stands for one frame, global frame 4·window_start.
+Slot 0 of a window is global slot `window_start`; it stands for one frame, global frame 4·window_start (4: the
+model's stride).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 
 from dreamontage.generator.models.vocabulary import spoken_camera
 from dreamontage.generator.previz import PrevizBeat
-from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.montage import Camera, Montage
 from dreamontage.schemas.plan import PlacedAnchor, Plan, Segment
 
@@ -26,7 +26,8 @@ class WindowAnchor:
     @property
     def frames(self) -> range:
         """The anchor's own frames in it, 1+4(slots-1) of them."""
-        return range(STRIDE * self.skipped, STRIDE * (self.skipped + self.slots - 1) + 1)
+        stride = self.anchor.stride
+        return range(stride * self.skipped, stride * (self.skipped + self.slots - 1) + 1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def window_slots(segment: Segment) -> int:
 
 def window_frames(segment: Segment) -> range:
     """The global frames that a window's previz covers: 4·lo … 4·(stop−1)."""
-    return range(STRIDE * segment.window_start, STRIDE * (segment.stop - 1) + 1)
+    return range(segment.stride * segment.window_start, segment.stride * (segment.stop - 1) + 1)
 
 
 def window_anchors(plan: Plan, segment: Segment) -> list[WindowAnchor]:
@@ -70,7 +71,7 @@ def window_beats(montage: Montage, segment: Segment) -> list[WindowBeat]:
     fps, slots = montage.format.fps, window_slots(segment)
     inside = []
     for beat in sorted(montage.beats, key=lambda beat: (beat.start_s, beat.end_s, beat.prompt)):
-        start, end = (second * fps / STRIDE - segment.window_start for second in (beat.start_s, beat.end_s))
+        start, end = (second * fps / segment.stride - segment.window_start for second in (beat.start_s, beat.end_s))
         if end > 0 and start < slots:
             clipped = round(max(start, 0.0), 6), round(min(end, float(slots)), 6)
             inside.append(WindowBeat(*clipped, beat.prompt, beat.camera))

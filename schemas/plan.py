@@ -25,10 +25,11 @@ class PlacedAnchor(_Frozen):
     kind: MediaKind = Field(description="still, or clip of 1+4m frames.")
     strength: float = Field(1.0, description="1 pins exactly.")
     requested_s: float = Field(description="Time asked for, seconds.")
-    snapped_s: float = Field(description="Time it lands on, seconds; never more than 2 frames away.")
-    frame: int = Field(description="Global frame of its first frame, a multiple of 4.")
+    snapped_s: float = Field(description="Time it lands on, seconds; never more than half a slot away.")
+    frame: int = Field(description="Global frame of its first frame, a multiple of the stride.")
     slot: int = Field(description="Latent slot of its first frame.")
     slots: int = Field(1, description="Latent slots it covers: 1 for a still, m+1 for a clip.")
+    stride: int = Field(4, description="Frames that a slot stands for.")
 
     @property
     def last_slot(self) -> int:
@@ -42,8 +43,8 @@ class PlacedAnchor(_Frozen):
 
     @property
     def frames(self) -> int:
-        """Frames it covers, 1+4m."""
-        return 4 * (self.slots - 1) + 1
+        """Frames it covers, 1+4m (1+8m with slots of 8 frames)."""
+        return self.stride * (self.slots - 1) + 1
 
 
 class Segment(_Frozen):
@@ -55,6 +56,7 @@ class Segment(_Frozen):
     window_start: int = Field(
         description="First slot of the rendered window: start minus the overlap, 0 for the first."
     )
+    stride: int = Field(4, description="Frames that a slot stands for.")
     start_s: float = Field(description="Start in seconds.")
     end_s: float = Field(description="End in seconds.")
     seam: SeamKind = Field(description="The border at its start: carried seams depend on the segment before.")
@@ -98,6 +100,7 @@ class Plan(_Frozen):
     duration_s: float = Field(description="Delivered duration, seconds.")
     frames: int = Field(description="F, frames of the grid.")
     slots: int = Field(description="T, latent slots.")
+    stride: int = Field(4, description="Frames that a slot stands for: the model's own.")
     anchors: list[PlacedAnchor] = Field(description="Every anchor on the grid, ordered by slot.")
     segments: list[Segment] = Field(description="Segments in order; together they cover [0, T) exactly.")
     seams: list[Seam] = Field(default_factory=list, description="Borders between segments.")

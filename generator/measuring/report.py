@@ -64,7 +64,7 @@ class ShotMeter:
         plan, fps, curves = self._plan, self._plan.format.fps, self._pairs.curves
         fits = self._anchors.fits()
         seams = plan.seams if rendered else []
-        at_seams = [frames_of_slot(seam.slot).start for seam in seams]
+        at_seams = [frames_of_slot(seam.slot, plan.stride).start for seam in seams]
         own = self._frames_that_may_rest()
         cuts = [cut for cut in judge.cuts(curves, fps) if cut.frame not in self._frames_inside_clips()]
         anchor_reports = [
@@ -151,5 +151,5 @@ class ShotMeter:
         return found
 
     def _segment_at(self, frame: int) -> Segment:
-        slot = slot_of_frame(min(frame, self._plan.frames - 1))
+        slot = slot_of_frame(min(frame, self._plan.frames - 1), self._plan.stride)
         return next(segment for segment in self._plan.segments if segment.start <= slot < segment.stop)

@@ -20,11 +20,11 @@ TEXT_TOKENS = 512
 """Wan's transformers expect exactly this many text tokens, zeros after the text's own."""
 
 
-def spoken(words: Sequence[TimedWord], fps: int) -> str:
+def spoken(words: Sequence[TimedWord], fps: int, stride: int = STRIDE) -> str:
     """A window's words as text: "From 0 to 1.5 s: pan left. From 1.5 to 2.7 s: forest." No words give no text."""
     parts = []
     for (start, end), group in groupby(words, key=lambda word: (word.start, word.end)):
-        first, last = (f"{slot * STRIDE / fps:.1f}".removesuffix(".0") for slot in (start, end))
+        first, last = (f"{slot * stride / fps:.1f}".removesuffix(".0") for slot in (start, end))
         parts.append(f"From {first} to {last} s: {' '.join(word.word.replace('_', ' ') for word in group)}.")
     return " ".join(parts)
 
