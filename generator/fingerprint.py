@@ -25,7 +25,7 @@ from dreamontage.generator.windows import previz_beats, window_anchors, window_b
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.media import Media
-from dreamontage.schemas.models import ModelCard, RenderSettings
+from dreamontage.schemas.models import ModelCard, RenderSettings, lora_name
 from dreamontage.schemas.montage import Guide, Montage
 from dreamontage.schemas.plan import Plan, Segment
 from dreamontage.schemas.report import Video, VideoSegment
@@ -103,7 +103,14 @@ def recipe_of(
         "beats": beats,
         "previz": None if guide == "off" else PREVIZ_VERSION,
         "guide": [] if guide == "off" else guide_inputs(segment, shape or outline(plan, montage, media)),
+        **_read(montage, card, resolved),
     }
+
+
+def _read(montage: Montage, card: ModelCard, settings: RenderSettings) -> dict[str, Any]:
+    """What only models that read text, or take LoRAs, depend on."""
+    loras = {lora: catalogue.lora_hash(card.id, lora_name(lora)) for lora in settings.loras or ()}
+    return ({} if card.family == "nano" else {"brief": montage.brief.strip()}) | ({"loras": loras} if loras else {})
 
 
 def outline(plan: Plan, montage: Montage, media: Mapping[str, Media]) -> Previz:
@@ -128,7 +135,7 @@ def guide_inputs(segment: Segment, shape: Previz) -> list[dict[str, Any]]:
     Over a carried tail nothing of the previz is used, so only the gaps of the new slots count.
     """
     frames = window_frames(segment)
-    start = frames_of_slot(segment.start).start if segment.seam == "carried" else frames.start
+    start = frames_of_slot(segment.start, segment.stride).start if segment.seam == "carried" else frames.start
     return shape.inputs(start, frames.stop)
 
 

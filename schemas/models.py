@@ -63,6 +63,17 @@ class RenderSettings(BaseModel):
         return RenderSettings(**{**defaults.model_dump(), **self.model_dump(exclude_none=True)})
 
 
+class WeightsSource(BaseModel):
+    """Files of a repository that make up a model's folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repository: str = Field(description="Repository on the hub.", examples=["Wan-AI/Wan2.2-I2V-A14B-Diffusers"])
+    revision: str = Field(description="Pinned commit; main: the newest, kept by hash once it is there.")
+    files: list[str] = Field(description="Patterns of the files to take.", examples=[["vae/*", "transformer/*"]])
+    into: str = Field("", description="Folder that they go to; empty: as they lie.")
+
+
 class ModelCard(BaseModel):
     """What a model can do, and its own numbers; everything model-specific lives here."""
 
@@ -71,6 +82,11 @@ class ModelCard(BaseModel):
     id: str = Field(description="Id used in plan_montage.", examples=["nano"])
     title: str = Field(description="Human name.")
     licence: str = Field(description="Licence of the weights.", examples=["Apache-2.0"])
+    forbids: str = Field("", description="What the licence forbids or asks for, in plain words.")
+    licence_url: str = Field("", description="Its text.")
+    must_accept: bool = Field(False, description="Whether the licence has to be accepted before it is pulled.")
+    sources: list[WeightsSource] = Field(default_factory=list, description="Where its weights come from.")
+    rank: int = Field(0, description="Quality among the models; model=auto takes the highest that fits.")
     summary: str = Field(description="What it is good for and what it is not, in plain words.")
     window: int = Field(description="W: slots rendered in one pass.", examples=[16])
     overlap: int = Field(description="O: slots carried over from the previous segment.", examples=[3])
@@ -99,6 +115,11 @@ class ModelCard(BaseModel):
         examples=[{"draft_step": 0.02, "draft_deliver": 0.05}],
     )
     available: bool = Field(True, description="Whether its weights are on this machine.")
+
+    @property
+    def needs_gb(self) -> float:
+        """GPU memory in GB below which it cannot render at all; 0: it runs on a CPU."""
+        return min(self.memory_gb.values(), default=0.0)
 
     def check(self, settings: dict[str, Any]) -> None:
         """Refuse settings this model has no use for, naming those it accepts. Raises InvalidInput."""

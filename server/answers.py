@@ -143,6 +143,7 @@ class MontageAnswer(Answer):
     videos: list[str] = Field(description="Newest first.")
     changes: list[str] = Field(description="Newest last.")
     more: str | None = Field(None, description="Call for the other anchors and beats.")
+    timeline: str | None = None
 
 
 class MontageLine(Answer):
@@ -254,7 +255,10 @@ class ModelLine(Answer):
     title: str
     licence: str
     summary: str
+    forbids: str
     available: bool
+    get: str
+    needs_gpu_gb: float
     settings: list[str]
     defaults: dict[str, str | float | int | list[str]]
     loras: list[str]

@@ -53,10 +53,12 @@ def _studio(folder: Path | None) -> Iterator[str]:
 
 
 def _models(_: Path | None) -> Iterator[str]:
-    from dreamontage.generator.models.catalogue import cards, weights_folder
+    from dreamontage.generator.models.catalogue import cards, fetchable, weights_folder
 
     for model_id, card in cards().items():
         if not card.available:
+            if model_id in fetchable():
+                continue
             raise DreamontageError(
                 f"the weights of {model_id} are missing from {weights_folder(model_id)}",
                 next_call="pip install dreamontage again; previz renders work without them",

@@ -237,12 +237,11 @@ class Worker:
     def _from_weights(self, model_id: str) -> DreaMontagePipeline:
         import torch
 
-        from dreamontage.generator.models.catalogue import weights_folder
-        from dreamontage.generator.pipeline import DreaMontagePipeline
+        from dreamontage.generator.models.loading import load_model
 
         torch.set_num_threads(_cores())
         device = "cpu" if self.device.startswith(RAY) else self.device
-        pipeline: DreaMontagePipeline = DreaMontagePipeline.from_pretrained(weights_folder(model_id)).to(device)
+        pipeline: DreaMontagePipeline = load_model(model_id, device)
         return pipeline
 
     def _generator_render(self) -> Render:
@@ -256,9 +255,12 @@ class Worker:
 
 
 def devices() -> list[str]:
-    """What this machine renders on: the devices DREAMONTAGE_DEVICES lists (`cuda:0,cuda:1`), by default the CPU."""
+    """What this machine renders on: what DREAMONTAGE_DEVICES lists (`cuda:0,cuda:1`), else its GPUs, else the CPU."""
+    from dreamontage.generator.models.catalogue import gpus
+
     named = [name.strip() for name in os.environ.get("DREAMONTAGE_DEVICES", "").split(",")]
-    return list(dict.fromkeys(filter(None, named))) or ["cpu"]
+    found = [f"cuda:{number}" for number in range(len(gpus()))]
+    return list(dict.fromkeys(filter(None, named))) or found or ["cpu"]
 
 
 def ensure_worker(studio: Studio) -> bool:

@@ -1,16 +1,23 @@
-"""The models on this machine: cards and weight folders. Imports no torch.
+"""The models on this machine, and those that can be fetched: cards and weight folders. Imports no torch.
 
-A model is a diffusers pipeline folder with a `card.json` (`ModelCard`): those shipped under `weights/`, and those in
-the folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH). Where two are called the
-same, the first listed folder's counts, and a listed one before the shipped one.
+A model is a diffusers pipeline folder with a `card.json` (`ModelCard`): those shipped under `weights/`, those in the
+folders that the environment variable DREAMONTAGE_MODELS lists (separated like PATH), and those that `dreamontage pull`
+put beside the studio. Where two are called the same, the first listed folder's counts, and a listed one before the
+shipped one. `catalogue.toml` lists models that can be fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from functools import lru_cache
+import shutil
+import subprocess
+import tomllib
+from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
+
+import platformdirs
 
 from dreamontage.schemas.errors import NotFound
 from dreamontage.schemas.models import ModelCard
@@ -18,15 +25,19 @@ from dreamontage.schemas.models import ModelCard
 SHIPPED = Path(__file__).parents[1] / "weights"
 CARD = "card.json"
 INDEX = "model_index.json"
+LORAS = "loras"
 
 
 def cards() -> dict[str, ModelCard]:
-    """Every model with a card, by id; `available` says whether its weights are there."""
-    return {model_id: read_card(folder) for model_id, folder in sorted(_folders().items())}
+    """Every model with a card, by id, those that can be fetched too; `available`: whether its weights are there."""
+    return dict(sorted({**fetchable(), **{name: read_card(folder) for name, folder in _folders().items()}}.items()))
 
 
 def card(model_id: str) -> ModelCard:
     """The card of one model. Raises NotFound naming those there are."""
+    folders = _folders()
+    if model_id not in folders and model_id in fetchable():
+        return fetchable()[model_id]
     return read_card(weights_folder(model_id))
 
 
@@ -34,29 +45,94 @@ def weights_folder(model_id: str) -> Path:
     """The pipeline folder of one model. Raises NotFound naming those there are."""
     folders = _folders()
     if model_id not in folders:
+        known = model_id in fetchable()
         raise NotFound(
-            f"no model is called {model_id!r}",
+            f"the weights of model {model_id} are not on this machine" if known else f"no model is called {model_id!r}",
             field="model",
             allowed=", ".join(sorted(folders)) or "none is installed",
-            next_call="list_models()",
+            next_call=f"{pull_command(model_id)} fetches them" if known else "list_models()",
         )
     return folders[model_id]
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card in a pipeline folder; `available` is set from what the folder holds."""
+    """The card in a pipeline folder, with the LoRAs beside it; `available` is set from what the folder holds."""
     found = ModelCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
-    return found.model_copy(update={"available": (folder / INDEX).exists()})
+    loras = [*found.loras, *(file.stem for file in sorted((folder / LORAS).glob("*.safetensors")))]
+    return found.model_copy(update={"available": (folder / INDEX).exists(), "loras": list(dict.fromkeys(loras))})
+
+
+@cache
+def fetchable() -> dict[str, ModelCard]:
+    """The cards of `catalogue.toml`, by id: models that `dreamontage pull` can fetch."""
+    listed = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
+    return {name: ModelCard(id=name, available=False, **fields) for name, fields in listed.items()}
+
+
+def models_folder() -> Path:
+    """Where fetched models go: the first folder of DREAMONTAGE_MODELS, else `models` beside the studio."""
+    listed = [root for root in os.environ.get("DREAMONTAGE_MODELS", "").split(os.pathsep) if root]
+    return Path(listed[0]) if listed else _beside_studio()
+
+
+def pull_command(model_id: str) -> str:
+    """What a user types to fetch a model."""
+    return f"dreamontage pull {model_id}"
+
+
+def gpu_memory_gb() -> float:
+    """Memory in GB of the largest GPU that is rendered on, 0 where there is none or DREAMONTAGE_DEVICES names none."""
+    named = os.environ.get("DREAMONTAGE_DEVICES", "")
+    return 0.0 if named and "cuda" not in named and "ray" not in named else max(gpus(), default=0.0)
+
+
+@cache
+def gpus() -> tuple[float, ...]:
+    """Memory in GB of every GPU that torch can use, as the driver tells; asked once, without torch."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or version("torch").endswith("+cpu"):
+        return ()
+    command = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(float(line) * 2**20 / 1e9 for line in told.split("\n") if line.strip().isdigit())
+
+
+def choose(gpu_gb: float | None = None) -> tuple[ModelCard, str]:
+    """What model=auto means here: the best installed one that fits the device, and a sentence on what would be better.
+
+    `gpu_gb`: memory of the GPU; None asks the driver. Raises NotFound where no model is installed.
+    """
+    room = gpu_memory_gb() if gpu_gb is None else gpu_gb
+    best = sorted((found for found in cards().values() if found.needs_gb <= room), key=lambda found: -found.rank)
+    here = [found for found in best if found.available]
+    if not here:
+        raise NotFound("no model is installed", field="model", next_call="pip install dreamontage again")
+    better = next((found for found in best if found.rank > here[0].rank), None)
+    if better is None:
+        return here[0], ""
+    return here[0], (
+        f"model=auto took {here[0].id}, the best that is installed; {better.id} would fit this machine's GPU"
+        f" ({room:.0f} GB) and is one command away: {pull_command(better.id)}."
+    )
 
 
 def weights_hash(model_id: str) -> str:
-    """sha256 over a model's weights and configurations: what its takes depend on."""
+    """sha256 over a model's weights and configurations: what its takes depend on; "" before they are fetched."""
+    if model_id not in _folders() and model_id in fetchable():
+        return ""
     return folder_hash(weights_folder(model_id))
 
 
 def folder_hash(folder: Path) -> str:
     """sha256 over the component files of a pipeline folder, read once per change."""
-    files = sorted(path for path in folder.glob("*/*") if path.suffix in (".safetensors", ".json"))
+    files = sorted(
+        path
+        for path in folder.glob("*/*")
+        if path.suffix in (".safetensors", ".json") and path.parent.name != LORAS
+    )
     digest = hashlib.sha256()
     for path in files:
         state = path.stat()
@@ -70,8 +146,22 @@ def _file_hash(path: Path, size: int, modified_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def lora_hash(model_id: str, name: str) -> str:
+    """sha256 of a LoRA in a model's folder, "" where it is not there: part of the recipe of a take that uses it."""
+    path = weights_folder(model_id) / LORAS / f"{name}.safetensors"
+    if not path.is_file():
+        return ""
+    state = path.stat()
+    return _file_hash(path, state.st_size, state.st_mtime_ns)
+
+
+def _beside_studio() -> Path:
+    home = os.environ.get("DREAMONTAGE_HOME") or platformdirs.user_data_path("dreamontage")
+    return Path(home).expanduser().absolute() / "models"
+
+
 def _folders() -> dict[str, Path]:
     extra = [Path(root) for root in os.environ.get("DREAMONTAGE_MODELS", "").split(os.pathsep) if root]
     # The last of a name stays in the dict.
-    roots = [SHIPPED, *reversed(extra)]
+    roots = [SHIPPED, _beside_studio(), *reversed(extra)]
     return {file.parent.name: file.parent for root in roots for file in sorted(root.glob(f"*/{CARD}"))}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from mcp.types import CallToolResult
 
-from dreamontage.generator.models.catalogue import cards
+from dreamontage.generator.models.catalogue import cards, pull_command
 
 from ..answers import ModelLine, ModelsAnswer, reply
 from ..context import Ctx
@@ -22,7 +22,10 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
             title=card.title,
             licence=card.licence,
             summary=card.summary,
+            forbids=card.forbids,
             available=card.available,
+            get="" if card.available else pull_command(card.id),
+            needs_gpu_gb=card.needs_gb,
             settings=card.settings,
             defaults=card.defaults.model_dump(exclude_none=True),
             loras=card.loras,
@@ -32,8 +35,10 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
     ]
     texts = []
     for line in lines:
-        defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items())
-        missing = "" if line.available else " (weights not installed)"
+        defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items() if key != "negative_prompt")
+        missing = "" if line.available else f" (not installed: {line.get})"
+        needs = f" Needs a GPU with {line.needs_gpu_gb:g} GB." if line.needs_gpu_gb else ""
+        licence = f" Licence: {line.licence}{f', {line.forbids}' if line.forbids else ''}." if line.needs_gpu_gb else ""
         words = f" Prompt words: {', '.join(line.words)}." if line.words else ""
-        texts.append(f"{line.id}{missing}: {line.summary} Settings: {defaults}.{words}")
+        texts.append(f"{line.id}{missing}: {line.summary} Settings: {defaults}.{words}{needs}{licence}")
     return reply("\n".join(texts), ModelsAnswer(models=lines))

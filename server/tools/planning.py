@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from dreamontage.generator.models.catalogue import card, cards
+from dreamontage.generator.models.catalogue import card, choose, pull_command
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.media import Media
@@ -211,7 +211,7 @@ def compose(
     actor: str = OWNER.name,
 ) -> tuple[Montage, list[str]]:
     """A new montage that is not stored yet, its media taken in, and notes. Raises what is wrong with the input."""
-    chosen = _model(model)
+    chosen = _model(model)[0]
     media = app.take_in([spec.source for spec in anchors], "anchors", actor)
     aspect: Aspect = _aspect(media[0].width / media[0].height) if form == "auto" else form
     montage = edits.create(
@@ -224,7 +224,7 @@ def compose(
         model=chosen,
         seed=seed,
     )
-    return montage, sound_notes(media)
+    return montage, [*sound_notes(media), *(note for note in [_model(model)[1]] if note)]
 
 
 def next_calls(app: App, montage: Montage) -> list[str]:
@@ -275,10 +275,14 @@ def _tried(app: App, montage: Montage, tried: WhatIf, actor: str) -> Montage:
     return edits.edit_beats(montage, tried.beats, [])
 
 
-def _model(asked: str) -> str:
-    if asked != "auto":
-        return card(asked).id
-    return next(iter(sorted(cards().values(), key=lambda c: not c.available))).id
+def _model(asked: str) -> tuple[str, str]:
+    """The model's id, and what is to be said of it."""
+    if asked == "auto":
+        chosen, note = choose()
+        return chosen.id, note
+    found = card(asked)
+    missing = f"The weights of {found.id} are not on this machine; {pull_command(found.id)} fetches them."
+    return found.id, "" if found.available else missing
 
 
 def _aspect(ratio: float) -> Aspect:

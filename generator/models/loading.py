@@ -1,0 +1,52 @@
+"""A model of the catalogue, loaded: which adapter a card's family means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamontage.generator.models import catalogue
+from dreamontage.schemas.errors import RenderFailed
+from dreamontage.schemas.models import ModelCard
+
+
+def load_model(model: str | Path, device: torch.device | str = "cpu") -> Any:
+    """The `Family` of a model id or folder, on a device. Raises NotFound, InvalidInput, RenderFailed."""
+    folder = Path(model) if Path(model).is_dir() else catalogue.weights_folder(str(model))
+    card, device = catalogue.read_card(folder), torch.device(device)
+    _require_room(card, device)
+    if card.family == "nano":
+        from dreamontage.generator.pipeline import DreaMontagePipeline
+
+        return DreaMontagePipeline.from_pretrained(folder).to(device)
+    if card.family == "wan":
+        from dreamontage.generator.models.wan import load
+
+        return load(folder, card, device)
+    if card.family == "vace":
+        from dreamontage.generator.models.vace import VaceFamily
+
+        return VaceFamily.load(folder, card, device)
+    if card.family == "ti2v":
+        from dreamontage.generator.models.ti2v import Ti2vFamily
+
+        return Ti2vFamily.load(folder, card, device)
+    raise RenderFailed(
+        f"{card.id} is of the family {card.family}, which this version cannot render", next_call="list_models()"
+    )
+
+
+def _require_room(card: ModelCard, device: torch.device) -> None:
+    """Refuse a device that the card says is too small, before gigabytes are read."""
+    need = card.needs_gb
+    if not need:
+        return
+    room = torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else 0.0
+    if room < need:
+        raise RenderFailed(
+            f"{card.id} needs a GPU with {need:g} GB; {device} has {room:.0f} GB" if room else
+            f"{card.id} needs a GPU with {need:g} GB, and the worker runs on {device}",
+            next_call="update_montage(model='nano') renders on a CPU; DREAMONTAGE_DEVICES names the devices to use",
+        )  # fmt: skip

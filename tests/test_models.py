@@ -1,0 +1,191 @@
+"""The catalogue of models: what can be fetched, fetching it, and what model=auto takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.pulling import FolderStore, HubStore, pull
+from dreamontage.schemas.errors import DreamontageError, InvalidInput, StudioFull
+from dreamontage.schemas.models import ModelCard, WeightsSource
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONTENT = {
+    "model_index.json": b"{}",
+    "transformer/config.json": b'{"_class_name": "WanTransformer3DModel"}',
+    "transformer/weights.safetensors": bytes(range(256)) * 4096,
+    "vae/config.json": b"{}",
+    "README.md": b"not wanted",
+}
+CARD = catalogue.fetchable()["wan22-i2v-a14b"].model_copy(
+    update={
+        "id": "far",
+        "sources": [
+            WeightsSource(repository="some/one", revision=COMMIT, files=["model_index.json", "transformer/*", "vae/*"])
+        ],
+    }
+)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as fetching files needs; `broken` cuts the next download short."""
+
+    broken = False
+    served: list[tuple[str, str | None]]
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None: ...
+
+    def _head(self, path: str, size: int, status: int = 200, **more: str) -> None:
+        self.send_response(status)
+        content = CONTENT[path]
+        for name, value in {
+            "Content-Length": str(size), "X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "Accept-Ranges": "bytes", **more,
+        }.items():  # fmt: skip
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        path = self.path.partition(f"/resolve/{COMMIT}/")[2]
+        self._head(path, len(CONTENT[path]))
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/api/models/some/one"):
+            files = [
+                {"rfilename": path, "size": len(content), "lfs": {
+                    "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1,
+                } if path.endswith(".safetensors") else None}
+                for path, content in CONTENT.items()
+            ]  # fmt: skip
+            body = json.dumps({"id": "some/one", "sha": COMMIT, "siblings": files}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        path = self.path.partition(f"/resolve/{COMMIT}/")[2]
+        asked = self.headers.get("Range")
+        type(self).served.append((path, asked))
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        content = CONTENT[path][start:]
+        span = f"bytes {start}-{len(CONTENT[path]) - 1}/{len(CONTENT[path])}"
+        self._head(path, len(content), 206 if asked else 200, **({"Content_Range": span} if asked else {}))
+        if Hub.broken and len(content) > 100_000:
+            Hub.broken = False
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def hub() -> Iterator[HubStore]:
+    Hub.broken, Hub.served = False, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield HubStore(f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_model_is_fetched_from_the_hub_whole_with_its_card_and_nothing_else(hub: HubStore, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    folder = pull(CARD, hub, lambda *told: seen.append(told), folder=tmp_path)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == set(CONTENT) - {"README.md"} | {"card.json"}
+    assert all((folder / path).read_bytes() == CONTENT[path] for path in found - {"card.json"})
+    assert catalogue.read_card(folder) == CARD.model_copy(update={"available": True})
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen) and seen[-1][1] == seen[-1][2]
+    served = len(Hub.served)
+    assert pull(CARD, hub, lambda *told: None, folder=tmp_path) == folder and len(Hub.served) == served
+
+
+def test_a_pull_that_broke_leaves_no_model_and_goes_on_from_there(hub: HubStore, tmp_path: Path) -> None:
+    root = tmp_path / "store" / "some" / "one"
+    for path, content in CONTENT.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    large = "transformer/weights.safetensors"
+    half = tmp_path / "models" / ".far.part" / large
+    half.parent.mkdir(parents=True)
+    half.write_bytes(CONTENT[large][:300_000])
+    folder = pull(CARD, FolderStore(tmp_path / "store"), lambda *told: None, folder=tmp_path / "models")
+    assert (folder / large).read_bytes() == CONTENT[large]
+    Hub.broken = True
+    folder = pull(CARD, hub, lambda *told: None, folder=tmp_path / "others")
+    assert (folder / large).read_bytes() == CONTENT[large]
+    assert len([path for path, _ in Hub.served if path == large]) == 2
+
+
+def test_damaged_files_are_refused_and_fetched_again(
+    hub: HubStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "transformer/weights.safetensors"
+    true = hashlib.sha256(CONTENT[name]).hexdigest()
+    listed = [
+        file if file.path != name else type(file)(name, file.bytes, "0" * 64) for file in hub.files(CARD.sources[0])
+    ]
+    assert {file.sha256 for file in hub.files(CARD.sources[0])} == {None, true}
+    with monkeypatch.context() as patch:
+        patch.setattr(HubStore, "files", lambda self, source: listed)
+        with pytest.raises(DreamontageError, match="damaged"):
+            pull(CARD, hub, lambda *told: None, folder=tmp_path)
+    assert not (tmp_path / "far").exists()
+    assert (pull(CARD, hub, lambda *told: None, folder=tmp_path) / name).read_bytes() == CONTENT[name]
+
+
+def test_a_licence_that_must_be_accepted_and_a_full_disk_stop_a_pull_before_it_begins(
+    hub: HubStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = CARD.model_copy(update={"must_accept": True, "forbids": "no use above 10 M$ revenue"})
+    with pytest.raises(InvalidInput, match="10 M") as refused:
+        pull(strict, hub, lambda *told: None, folder=tmp_path)
+    assert "--accept" in str(refused.value)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(StudioFull, match="disk"):
+        pull(strict, hub, lambda *told: None, accepted=True, folder=tmp_path)
+    assert Hub.served == []
+
+
+def _install(folder: Path, card: ModelCard) -> None:
+    (folder / card.id).mkdir(parents=True)
+    (folder / card.id / "card.json").write_text(card.model_dump_json(exclude={"available"}))
+    (folder / card.id / "model_index.json").write_text("{}")
+
+
+def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path))
+    assert catalogue.choose(0.0)[0].id == "nano" and catalogue.choose(0.0)[1] == ""
+    chosen, note = catalogue.choose(17.0)
+    assert chosen.id == "nano" and "dreamontage pull wan21-fun-inp-1.3b" in note
+    _install(tmp_path, catalogue.fetchable()["wan21-fun-inp-1.3b"])
+    chosen, note = catalogue.choose(17.0)
+    assert chosen.id == "wan21-fun-inp-1.3b" and note == ""
+    chosen, note = catalogue.choose(140.0)
+    assert chosen.id == "wan21-fun-inp-1.3b" and "dreamontage pull wan22-i2v-a14b" in note
+    assert catalogue.choose(0.0)[0].id == "nano"
+
+
+def test_every_model_of_the_catalogue_names_a_commit_a_licence_and_what_it_needs() -> None:
+    for card in catalogue.fetchable().values():
+        assert card.licence and card.licence_url and card.needs_gb and card.fps and card.summary
+        assert card.window - card.overlap >= 2 * card.shortest
+        assert all(len(source.revision) == 40 for source in card.sources)
+        assert all(set(card.sizes[quality]) == {"16:9", "9:16", "1:1"} for quality in ("draft", "standard"))
+        assert all(w % 16 == h % 16 == 0 for sizes in card.sizes.values() for w, h in sizes.values())
+        card.check(card.defaults.model_dump(exclude_none=True))
