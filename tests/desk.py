@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_model import clip, picture
 
+from dreamontage.generator.engines.engine import Engine
 from dreamontage.generator.pipeline import DreaMontagePipeline
 from dreamontage.generator.render import RenderTask, render
 from dreamontage.schemas.anchor import Anchor
@@ -62,7 +64,8 @@ class Desk:
 
     def render(
         self, montage: Montage, base: Video | None = None, cancel_at: int | None = None,
-        choices: Sequence[TakeChoice] = (), **request: object,
+        choices: Sequence[TakeChoice] = (), load: Callable[[str], Any] | None = None,
+        engine: Callable[[str], Engine] | None = None, **request: object,
     ) -> Video:  # fmt: skip
         self.steps = []
         self.count += 1
@@ -78,7 +81,7 @@ class Desk:
         task = RenderTask(
             montage, self.media, self.blobs, asked, base, self.folder / "takes", out, out.name, choices
         )  # fmt: skip
-        return render(task, self.load, on_progress)
+        return render(task, load or self.load, on_progress, engine)
 
 
 def three_stills(desk: Desk, seconds: tuple[float, ...] = (0.0, 4.0, 8.0)) -> Montage:

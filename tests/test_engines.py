@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from desk import Desk, three_stills
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import CARD, clip, tiny_pipeline, tiny_shot
@@ -21,6 +23,7 @@ from dreamontage.generator.engines.job import SegmentJob, SegmentResult
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.graph import needs, render_segments
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.pipeline import DreaMontagePipeline
 from dreamontage.generator.sar import WARM_UP, Rendered, Shot, last_frame
 from dreamontage.generator.takes import MemoryTakes
@@ -205,3 +208,14 @@ def test_a_node_that_is_killed_in_mid_render_changes_no_byte(cluster: Any, tiny_
     engine._all.clear()
     with pytest.raises(Busy, match="ray start"):
         rendered(pipe, *three_clips(steps=1), engine=engine)
+
+
+def test_what_was_rendered_elsewhere_is_delivered_with_the_autoencoder_alone(tiny_model: str, desk: Desk) -> None:
+    body = three_stills(desk)
+    whole = desk.render(body)
+    pipe = desk.load(tiny_model)
+    shutil.rmtree(desk.folder / "takes")
+    deliverer = load_deliverer(tiny_model)
+    with pytest.raises(RenderFailed, match="only the autoencoder"):
+        desk.render(body, load=lambda _: deliverer)
+    assert desk.render(body, load=lambda _: deliverer, engine=lambda _: InProcess(pipe)).sha256 == whole.sha256
