@@ -152,7 +152,7 @@ async def test_agents_lay_sound_under_a_montage_take_it_away_and_undo_it(studio:
         with studio.db.write() as connection:
             connection.execute("UPDATE media SET added_at = 0")
         assert song not in unpinned_media(studio) and not list(check(studio))
-        await agent.call("update_montage", **montage, audio={"path": "talk.mp4"})
+        await agent.call("update_montage", **montage, audio="talk.mp4")
         await agent.call("undo_changes", **montage)
         assert (await agent.call("get_montage", **montage))["montage"]["audio"] == song
         await agent.call("update_montage", **montage, audio="")

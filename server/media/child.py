@@ -118,7 +118,7 @@ def _tasks() -> dict[str, Task]:
     av.logging.set_level(av.logging.PANIC)
     return {
         "probe": _probe, "frame": _frame, "piece": _piece, "thumbnails": _thumbnails, "pictures": _pictures,
-        "rows": _rows, "judge": _judge, "escape": _escape,
+        "timeline": _timeline, "rows": _rows, "judge": _judge, "escape": _escape,
     }  # fmt: skip
 
 
@@ -195,6 +195,14 @@ def _rows(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[
     with open(output, "wb", closefd=False) as file:
         file.write(draw_rows(rows, arguments["aspect"], before_each=allow_time))
     yield {}
+
+
+def _timeline(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:
+    from dreamontage.server.media.timeline import read_timeline
+
+    allow_time()
+    with open(files[0], "rb", closefd=False) as file:
+        yield read_timeline(file)
 
 
 def _thumbnails(arguments: dict[str, Any], files: list[int], output: Any) -> Iterator[dict[str, Any]]:

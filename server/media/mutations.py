@@ -35,7 +35,7 @@ _NAMES: Final = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")
 
 @cache
 def samples() -> dict[str, bytes]:
-    """One small file of every kind that is taken in, by a name: 64x48 pixels, eight frames, a quarter second of sound."""
+    """A small file of every kind that is taken in, by a name: 64x48 pixels, eight frames, a quarter second of sound."""
     noise = np.random.default_rng(0).integers(0, 255, (9, 6, 8, 3), np.uint8)
     frames = [Image.fromarray(part).resize((64, 48)) for part in noise]
     made = {}

@@ -93,6 +93,12 @@ def open_in_roots(requested: str, roots: Sequence[Path]) -> tuple[int, str]:
         raise _refusal(f"'{name}' cannot be opened ({error.strerror})", roots) from error
 
 
+def located(requested: str, roots: Sequence[Path]) -> Path:
+    """Where the file is that open_in_roots has opened under the same words, links resolved."""
+    places = [(place, _root_of(place, roots)) for place in _places(_as_path(requested), roots)]
+    return next(place for place, root in places if root and os.path.lexists(place))
+
+
 def _as_path(requested: str) -> Path:
     text = requested.strip()
     if text[:7].lower() == "file://":

@@ -14,14 +14,14 @@ from dreamontage.schemas.montage import Aspect, Format, Montage
 
 from ..actors import actor_of
 from ..answers import EditAnswer
-from ..arguments import Duration, MontageId, Revision, SourceArgument, SourceForm
+from ..arguments import Duration, MontageId, Revision
 from ..changes import quoted
 from ..context import Ctx, app_of
 from ..toolkit import tool
 from .anchors import SHOWN, edited
 
 
-@tool("Change a montage's settings", destructive=True, idempotent=True, known=["SourceForm", *SHOWN])
+@tool("Change a montage's settings", destructive=True, idempotent=True, known=SHOWN)
 def update_montage(
     ctx: Ctx,
     montage_id: MontageId,
@@ -31,13 +31,14 @@ def update_montage(
     format: Aspect | None = None,
     model: Annotated[str | None, Field(max_length=80)] = None,
     seed: Annotated[int | None, Field(ge=0, le=limits.MAX_SEED)] = None,
-    audio: Annotated[SourceArgument | None, Field(description="Sound laid under the video; '' takes it away.")] = None,
+    audio: Annotated[
+        str | None, Field(max_length=4_096, description="Path or media id of a sound or clip; '' for none.")
+    ] = None,
     archive: Annotated[bool | None, Field(description="true puts it away, false restores it.")] = None,
     if_revision: Revision | None = None,
 ) -> Annotated[CallToolResult, EditAnswer]:
-    """Change a montage's title, brief, duration, format, model, seed or audio; what is left out stays. The sound of a
-    file is trimmed and faded to the video; no segment is rendered anew for it. archive puts it out of the list without
-    losing anything."""
+    """Change a montage's title, brief, duration, format, model or seed; what is left out stays. audio is laid under the
+    video, trimmed and faded. archive puts it out of the list without losing anything."""
     asked = {"title": title, "brief": brief, "duration_s": duration_s, "seed": seed, "archived": archive}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     given |= {"model": card(model).id} if model is not None else {}
@@ -58,9 +59,9 @@ def update_montage(
     return edited(ctx, montage_id, "update_montage", told, change, if_revision, touches, notes)
 
 
-def _sound(ctx: Ctx, source: str | SourceForm) -> tuple[str | None, list[str]]:
+def _sound(ctx: Ctx, source: str) -> tuple[str | None, list[str]]:
     """The medium to lay under the video, None for none, and what is worth saying of it. Raises InvalidInput."""
-    if source == "":
+    if not source:
         return None, []
     (media,) = app_of(ctx).take_in([source], "audio", actor_of(ctx).name)
     name = quoted(media.name or media.id)
