@@ -33,6 +33,10 @@ def load_model(model: str | Path, device: torch.device | str = "cpu") -> Any:
         from dreamontage.generator.models.ti2v import Ti2vFamily
 
         return Ti2vFamily.load(folder, card, device)
+    if card.family == "ltx":
+        from dreamontage.generator.models.ltx import LtxFamily
+
+        return LtxFamily.load(folder, card, device)
     raise RenderFailed(
         f"{card.id} is of the family {card.family}, which this version cannot render", next_call="list_models()"
     )
