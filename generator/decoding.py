@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamontage.generator.conditioning.encoding import normalise
 from dreamontage.generator.numbers import computing
+from dreamontage.generator.timeline import STRIDE
 
 State = list[Tensor]
 
@@ -110,6 +112,29 @@ def encode_slots(vae: StreamingAutoencoder, video: Tensor, first: bool) -> Tenso
     return latents if first else latents[:, 1:]
 
 
+class StreamingEncoder:
+    """One encode stream: the frames of a video in order, whole slots at a time, to normalised latents."""
+
+    def __init__(self, vae: StreamingAutoencoder) -> None:
+        self.vae = vae
+        self._first = True
+        self._state: Any = None
+
+    @torch.no_grad()
+    def next(self, video: Tensor) -> Tensor:
+        """Latents [C,n,h,w] of the next frames [F,3,H,W] in -1..1: 1+4(n-1) of them at first, then 4n."""
+        first, self._first = self._first, False
+        if not hasattr(self.vae, "encode_slot"):
+            return encode_slots(self.vae, video, first)
+        frames = video.to(self.vae.device, self.vae.dtype)
+        pieces = [frames[:1]] * first + list(frames[1 if first else 0 :].split(STRIDE))  # type: ignore[no-untyped-call]
+        raw = []
+        for piece in pieces:
+            latents, self._state = self.vae.encode_slot(piece.transpose(0, 1)[None], self._state)
+            raw.append(latents)
+        return normalise(self.vae, torch.cat(raw, dim=2)[0].float())
+
+
 def to_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """uint8 [n,H,W,3] to float32 [n,3,H,W] in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -167,7 +192,7 @@ class ShotDecoder:
 
     def __init__(self, vae: StreamingAutoencoder, carried: bool = True) -> None:
         self.vae, self.carried = vae, carried
-        self.painted, self.guide = StreamingDecoder(vae), StreamingDecoder(vae)
+        self.painted, self.guide, self.encoder = StreamingDecoder(vae), StreamingDecoder(vae), StreamingEncoder(vae)
 
     def next(
         self, latents: Tensor, previz: NDArray[np.uint8], confidence: NDArray[np.float32], after: Tensor | None = None
@@ -177,10 +202,9 @@ class ShotDecoder:
         latents [C,n,h,w] normalised; previz [F,H,W,3] and confidence [F,H,W] cover the same slots; `after`: the latents
         that follow, as far as the autoencoder looks ahead.
         """
-        first = self.guide.state is None
         target = to_tensor(previz).to(self.vae.device)
         trust = torch.from_numpy(np.ascontiguousarray(confidence)).to(self.vae.device)
-        encoded = encode_slots(self.vae, target, first)
+        encoded = self.encoder.next(target)
         pieces: list[Tensor] = []
         guides: list[Tensor] = []
         at = 0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning import Condition
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
-from dreamontage.generator.decoding import StreamingDecoder, encode_slots, to_tensor
+from dreamontage.generator.decoding import StreamingDecoder, StreamingEncoder, to_tensor
 from dreamontage.generator.fingerprint import Decision, resolve_settings
 from dreamontage.generator.models.family import Family, Pin, Tail, Window
 from dreamontage.generator.models.slot_conditions import pinned
@@ -92,11 +92,11 @@ def last_frame(vae: Any, latents: Tensor, after: Tensor | None = None) -> Tensor
 
 def guide_latents(vae: Any, previz: Previz, frames: range, stride: int = STRIDE) -> Tensor:
     """The previz of a window's frames as latents [C,n,h,w], made and encoded a few slots at a time."""
-    pieces, start = [], frames.start
+    pieces, start, encoder = [], frames.start, StreamingEncoder(vae)
     while start < frames.stop:
         stop = min(start + stride * GUIDE_CHUNK + (start == frames.start), frames.stop)
         shown, _ = previz.window(start, stop)
-        pieces.append(encode_slots(vae, to_tensor(shown), first=start == frames.start))
+        pieces.append(encoder.next(to_tensor(shown)))
         start = stop
     return torch.cat(pieces, dim=1)
 

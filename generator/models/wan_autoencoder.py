@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify, unpatchify
 from torch import Tensor
 
 
 class WanAutoencoder(AutoencoderKLWan):
-    """`AutoencoderKLWan` with `decode_slot`. It computes in float32 within autocast, too: in bfloat16 it leaves traces
-    that add up on still backgrounds. Its decoder's cache is handed over between slots; unlike nano's, its encoder
-    remembers earlier slots, so that a video in pieces is not encoded as the whole would be.
+    """`AutoencoderKLWan` slot by slot. It computes in float32 within autocast, too: in bfloat16 it leaves traces
+    that add up on still backgrounds. Its caches are handed over between slots: unlike nano's, its encoder remembers
+    earlier slots, too.
     """
 
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:
@@ -24,6 +24,19 @@ class WanAutoencoder(AutoencoderKLWan):
         """As the stock class: raw latents [B,C,n,h,w] to `.sample` [B,3,1+4(n-1),H,W] in -1..1."""
         with torch.autocast(z.device.type, enabled=False):
             return super().decode(z.float(), return_dict=return_dict)
+
+    def encode_slot(self, x: Tensor, state: list[Any] | None) -> tuple[Tensor, list[Any]]:
+        """The frames of one slot [B,3,1 (slot 0) or 4,H,W] to raw latents [B,C,1,h,w] (the mode) and the next state.
+
+        In order, slots give bit for bit the latents of `encode`, with the memory of one slot.
+        """
+        cache = [None] * self._cached_conv_counts["encoder"] if state is None else list(state)
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if self.config["patch_size"] is not None:
+                x = patchify(x, self.config["patch_size"])  # type: ignore[no-untyped-call]
+            moments = self.quant_conv(self.encoder(x, feat_cache=cache, feat_idx=[0]))
+        return moments.chunk(2, dim=1)[0], cache
 
     def decode_slot(self, z: Tensor, state: list[Any] | None) -> tuple[Tensor, list[Any]]:
         """One slot of raw latents [B,C,1,h,w] to frames [B,3,1 (slot 0) or 4,H,W] and the state for the next slot.

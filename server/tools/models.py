@@ -15,7 +15,8 @@ from ..toolkit import tool
 
 @tool("List models", read_only=True)
 def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
-    """Models with what they are good for, the settings they accept with defaults, and the prompt words they know."""
+    """Models with what they are good for, which are installed and how to get the others, what they need and under which
+    licence, the settings they accept with defaults, and the prompt words they know."""
     lines = [
         ModelLine(
             id=card.id,
@@ -27,7 +28,7 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
             get="" if card.available else pull_command(card.id),
             needs_gpu_gb=card.needs_gb,
             settings=card.settings,
-            defaults=card.defaults.model_dump(exclude_none=True),
+            defaults=card.defaults.model_dump(exclude_none=True, exclude={"negative_prompt"}),
             loras=card.loras,
             words=card.words,
         )
@@ -35,7 +36,7 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
     ]
     texts = []
     for line in lines:
-        defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items() if key != "negative_prompt")
+        defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items())
         missing = "" if line.available else f" (not installed: {line.get})"
         needs = f" Needs a GPU with {line.needs_gpu_gb:g} GB." if line.needs_gpu_gb else ""
         licence = f" Licence: {line.licence}{f', {line.forbids}' if line.forbids else ''}." if line.needs_gpu_gb else ""
