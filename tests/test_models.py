@@ -189,3 +189,9 @@ def test_every_model_of_the_catalogue_names_a_commit_a_licence_and_what_it_needs
         assert all(set(card.sizes[quality]) == {"16:9", "9:16", "1:1"} for quality in ("draft", "standard"))
         assert all(w % 16 == h % 16 == 0 for sizes in card.sizes.values() for w, h in sizes.values())
         card.check(card.defaults.model_dump(exclude_none=True))
+
+
+def test_without_a_connection_one_sentence_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DreamontageError, match=r"connection broke.*goes on") as broken:
+        pull(CARD, HubStore("http://127.0.0.1:9"), lambda *told: None, folder=tmp_path)
+    assert "Traceback" not in str(broken.value)
