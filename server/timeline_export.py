@@ -96,12 +96,11 @@ def export_timeline(studio: Studio, montage: Montage, folder: Path, *, copies: b
 
 
 def _bring(source: Path, target: Path, copy: bool) -> None:
-    if not copy:
-        target.unlink(missing_ok=True)
-        os.symlink(source, target)
-        return
     with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+        if copy:
+            shutil.copyfile(source, temporary)
+        else:
+            os.symlink(source, temporary)
 
 
 def _file_name(media: Media) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
+from dreamontage.generator.models.catalogue import cards
 from dreamontage.schemas import limits
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, MediaRejected
@@ -21,6 +22,7 @@ from dreamontage.schemas.montage import Beat, BeatSpec, Format, Montage, describ
 
 from .actors import OWNER
 from .arguments import AnchorSpec
+from .changes import quoted
 from .context import App
 from .media.child import ask
 from .media.roots import is_link, located, open_in_roots
@@ -99,6 +101,9 @@ def _montage(app: App, timeline: _Timeline, folder: Path, actor: str) -> tuple[M
             "the timeline has no clip with a media file", field="timeline", allowed="pictures and clips on video tracks"
         )
     fps, settings = _fps(timeline.fps), timeline.ours.montage
+    known = settings is not None and settings.model in cards()
+    if settings is not None and not known:
+        notes.append(f"Model {quoted(settings.model)} is not known here; another one was taken.")
     media = _taken_in(app, [source for _, source in found], actor)
     beats = [_beat(row) for row in timeline.beats]
     montage = begin(
@@ -108,7 +113,7 @@ def _montage(app: App, timeline: _Timeline, folder: Path, actor: str) -> tuple[M
         duration_s=_duration(timeline, beats, fps),
         form=settings.format.aspect if settings else "auto",
         fps=fps,
-        model=settings.model if settings else "auto",
+        model=settings.model if settings and known else "auto",
         seed=settings.seed if settings else 0,
     )
     title = settings.title if settings else (timeline.name or "")

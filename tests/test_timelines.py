@@ -25,7 +25,7 @@ from dreamontage.server import merging
 from dreamontage.server.app import build_server
 from dreamontage.server.cli import app
 from dreamontage.server.context import App
-from dreamontage.server.store import Studio
+from dreamontage.server.store import Studio, new_id
 from dreamontage.server.timeline_export import export_timeline
 from dreamontage.server.timeline_import import montage_from_timeline
 from dreamontage.server.worker import Worker
@@ -136,11 +136,13 @@ async def test_what_an_editor_moved_trimmed_and_wrote_counts(
     anchors[1].source_range = span(0, 80)  # the gap before the clip
     (film,) = [clip for clip in anchors.find_clips() if clip.name == "bunny.mp4"]
     film.source_range = span(24, 29)
+    timeline.metadata[KEY]["montage"]["model"] = "elsewhere"
     timeline.tracks.markers[0].comment = "fast pan left"
     timeline.tracks.markers[1].marked_range = span(24, 48)
     otio.adapters.write_to_file(timeline, str(file))
 
-    back, _ = montage_from_timeline(App(studio, (tmp_path / "edit",)), file.name)
+    back, notes = montage_from_timeline(App(studio, (tmp_path / "edit",)), file.name)
+    assert notes == ['Model "elsewhere" is not known here; another one was taken.'] and back.model != "elsewhere"
     start, moved, end = back.anchors
     assert start.second == 0.0 and start.label == "the start"
     assert (moved.second, moved.in_s, moved.out_s) == pytest.approx((84 / 24, 1.0, 1.0 + 29 / 24))
@@ -230,3 +232,8 @@ async def test_the_command_line_exports_and_imports(studio: Studio, montage: Mon
     assert imported.exit_code == 0, imported.output
     found = studio.get_montage(imported.output.split()[0])
     assert found.id != montage.id and content(found) == content(montage)
+
+
+async def test_an_empty_montage_is_a_timeline_too(studio: Studio, tmp_path: Path) -> None:
+    empty = studio.create_montage(Montage(id=new_id("m"), duration_s=2.0, brief="empty"))
+    assert opened(export_timeline(studio, empty, tmp_path, copies=True)).duration() == RationalTime(49, 24)

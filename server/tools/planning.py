@@ -156,7 +156,8 @@ def _exported(ctx: Ctx, app: App, montage: Montage) -> str:
     """Where the timeline was written: its link over HTTP, else its path."""
     from ..timeline_export import export_timeline
 
-    file = app.file(ctx, export_timeline(app.studio, montage, app.studio.folder / "timelines", copies=False))
+    folder = app.studio.folder / "timelines" / montage.id
+    file = app.file(ctx, export_timeline(app.studio, montage, folder, copies=False))
     return file.url or file.path
 
 
