@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, RenderFailed
@@ -234,15 +234,14 @@ class Worker:
             self._models[model_id] = self._read_model(model_id)
         return self._models[model_id]
 
-    def _from_weights(self, model_id: str) -> DreaMontagePipeline:
+    def _from_weights(self, model_id: str) -> Any:
         import torch
 
+        from dreamontage.generator.models.delivering import load_deliverer
         from dreamontage.generator.models.loading import load_model
 
         torch.set_num_threads(_cores())
-        device = "cpu" if self.device.startswith(RAY) else self.device
-        pipeline: DreaMontagePipeline = load_model(model_id, device)
-        return pipeline
+        return load_deliverer(model_id) if self.device.startswith(RAY) else load_model(model_id, self.device)
 
     def _generator_render(self) -> Render:
         from dreamontage.generator.render import render

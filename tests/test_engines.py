@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from dreamontage.generator.engines.engine import InProcess, OnStep, Order, execute, job_of
 from dreamontage.generator.engines.job import SegmentJob, SegmentResult
+from dreamontage.generator.engines.renderer import FORGOTTEN_S, Renderer
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.graph import needs, render_segments
 from dreamontage.generator.models import catalogue
@@ -30,7 +32,7 @@ from dreamontage.generator.takes import MemoryTakes
 from dreamontage.schemas.errors import Busy, Cancelled, RenderFailed
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.models import RenderSettings
-from dreamontage.schemas.montage import Beat
+from dreamontage.schemas.montage import Beat, Montage
 
 REACH = CARD.overlap + WARM_UP
 
@@ -164,6 +166,43 @@ def test_the_shot_of_the_speed_up_command_has_pinned_seams_only() -> None:
     assert [decision.action for decision in decisions] == ["render"] * 5
 
 
+def short_shot(desk: Desk) -> Montage:
+    return three_stills(desk, (0.0, 2.0)).model_copy(update={"duration_s": 3.0})
+
+
+@pytest.fixture
+def renderer(tiny_model: str) -> Renderer:
+    """One that leaves the test's process alone when it is idle."""
+    return Renderer(tiny_model, catalogue.weights_hash(tiny_model), "cpu", 1, idle_s=math.inf)
+
+
+def test_a_renderer_refuses_other_weights_than_the_studio_has(renderer: Renderer) -> None:
+    renderer.wanted = ("tiny", "0" * 64, "cpu")
+    with pytest.raises(RenderFailed, match=r"weights of tiny on .* are others"):
+        renderer.ready()
+
+
+def test_a_renderer_ends_what_was_dropped_and_what_nobody_asks_for_any_more(renderer: Renderer) -> None:
+    threads = torch.get_num_threads()
+    renderer.ready()
+    shot, decisions = three_clips(steps=3)
+    order = Order(shot, decisions[0])
+    job = renderer.prepare("kept", shot, order)
+    renderer.stop("other")
+    assert SegmentResult.from_bytes(renderer.run("kept", job)).steps == 3
+    renderer.prepare("dropped", shot, order)
+    renderer.stop("dropped")
+    with pytest.raises(Cancelled):
+        renderer.run("dropped", job)
+    renderer.prepare("forgotten", shot, order)
+    renderer.asked["forgotten"] -= FORGOTTEN_S + 1
+    with pytest.raises(Cancelled):
+        renderer.run("forgotten", job)
+    assert renderer.progress("forgotten") is None
+    assert renderer.asked == {} and renderer.steps == {}
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def cluster(tiny_models: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of two node processes on this machine, each with room for one renderer."""
@@ -182,7 +221,7 @@ def cluster(tiny_models: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.filterwarnings("default")  # Ray's own, of its sockets and of what it will drop one day
-def test_a_node_that_is_killed_in_mid_render_changes_no_byte(cluster: Any, tiny_model: str) -> None:
+def test_a_node_that_is_killed_in_mid_render_changes_no_byte(cluster: Any, tiny_model: str, desk: Desk) -> None:
     from dreamontage.generator.engines.ray_engine import RayEngine
 
     engine = RayEngine(tiny_model, catalogue.weights_hash(tiny_model), address=cluster.address)
@@ -204,6 +243,12 @@ def test_a_node_that_is_killed_in_mid_render_changes_no_byte(cluster: Any, tiny_
     assert engine.lanes == 1, "one renderer was lost with its node"
     assert all(told == list(range(25)) for told in steps.values())
     assert_same(rendered(pipe, shot, decisions), there)
+    weights = catalogue.weights_hash(tiny_model)
+    deliverer = load_deliverer(tiny_model)
+    body = short_shot(desk)
+    there_too = desk.render(body, load=lambda _: deliverer, engine=lambda name: RayEngine(name, weights))
+    shutil.rmtree(desk.folder / "takes")
+    assert desk.render(body).sha256 == there_too.sha256
     torch.set_num_threads(threads)
     engine._all.clear()
     with pytest.raises(Busy, match="ray start"):
@@ -211,7 +256,7 @@ def test_a_node_that_is_killed_in_mid_render_changes_no_byte(cluster: Any, tiny_
 
 
 def test_what_was_rendered_elsewhere_is_delivered_with_the_autoencoder_alone(tiny_model: str, desk: Desk) -> None:
-    body = three_stills(desk)
+    body = short_shot(desk)
     whole = desk.render(body)
     pipe = desk.load(tiny_model)
     shutil.rmtree(desk.folder / "takes")

@@ -7,6 +7,8 @@ studio's.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import secrets
 from collections.abc import Sequence
@@ -24,6 +26,8 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, Render
 
 NAMESPACE = "dreamontage"
 POLL_S = 0.1
+FIRST_S, OTHERS_S = 600.0, 30.0
+"""So long a job waits for a first renderer, and then for more."""
 TRIES = 3
 """Renderers that one order may cost before it is given up."""
 LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.WorkerCrashedError)
@@ -63,24 +67,21 @@ class RayEngine:
         gpus = int(found.get("GPU", 0))
         room = gpus or int(found.get("CPU", 0)) // threads
         device = "cuda" if gpus else "cpu"
-        kind = f"{model}-{weights[:12]}-{device}-{threads}"
-        options = {"num_gpus": 1} if gpus else {"num_cpus": threads}
-        self._free = [
-            _remote().options(
-                name=f"{kind}-{number}", namespace=NAMESPACE, lifetime="detached", get_if_exists=True,
-                scheduling_strategy="SPREAD", **options,
-            ).remote(model, weights, device, threads)
-            for number in range(min(workers or room, room))
-        ]  # fmt: skip
-        self._all = list(self._free)
-        types = self._ask_all()
-        if len(types) != 1:
-            self._require(types)
+        needs = {"num_gpus": 1} if gpus else {"num_cpus": threads}
+        options = {"lifetime": "detached", "get_if_exists": True, "scheduling_strategy": "SPREAD", **needs}
+        names = _names(f"{model}-{weights[:12]}-{device}-{threads}", min(workers or room, room))
+        renderer = _remote()
+        started = [renderer.options(name=name, **options).remote(model, weights, device, threads) for name in names]
+        types = _ready(started)
+        self._all = list(types)
+        self._free = list(types)
+        self._require(types)
+        if len(set(types.values())) > 1:
             raise RenderFailed(
-                f"the renderers compute in different number types ({', '.join(sorted(types))})",
+                f"the renderers compute in different number types ({', '.join(sorted(set(types.values())))})",
                 allowed="nodes of one kind, so that a take means the same on each",
             )
-        self._number_type = types.pop()
+        self._number_type = next(iter(types.values()))
 
     @property
     def lanes(self) -> int:
@@ -175,22 +176,6 @@ class RayEngine:
             on_step(flight.key, step, result.steps, _EMPTY)
         return flight.key, result
 
-    def _ask_all(self) -> set[str]:
-        """The number types of the renderers that are there; those that cannot be had are left out."""
-        types = set()
-        for renderer in list(self._all):
-            try:
-                types.add(str(ray.get(renderer.ready.remote())))
-            except ray.exceptions.RayTaskError as error:
-                raise _cause(error) from error
-            except LOST as error:
-                cause = getattr(error, "cause", None)
-                if isinstance(cause, DreamontageError):
-                    raise cause from error
-                self._all.remove(renderer)
-                self._free.remove(renderer)
-        return types
-
     def _require(self, some: Any) -> None:
         if not some:
             raise Busy(
@@ -208,9 +193,39 @@ def connect(address: str | None = None, cpus: int | None = None) -> None:
         ray.init(address=address, num_cpus=cpus, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
 
 
+def _names(kind: str, count: int) -> list[str]:
+    """Names of `count` renderers of one kind: those that live, then the lowest that are free, so that all who ask at
+    the same time mean the same ones. Idle renderers of other kinds are asked to make room where some are missing."""
+    alive = ray.util.list_named_actors()
+    mine = sorted(name for name in alive if name.startswith(f"{kind}-"))[:count]
+    if len(mine) < count:
+        for name in set(alive) - set(mine):
+            with contextlib.suppress(ValueError):  # it has left by itself
+                ray.get_actor(name).make_room.remote()
+    fresh = (name for name in map(f"{kind}-{{}}".format, range(count + len(mine))) if name not in mine)
+    return [*mine, *itertools.islice(fresh, count - len(mine))]
+
+
+def _ready(renderers: Sequence[Any]) -> dict[Any, str]:
+    """The number types of the renderers that have their model loaded; those that cannot be had are left out."""
+    asked = {renderer.ready.remote(): renderer for renderer in renderers}
+    answered, _ = ray.wait(list(asked), num_returns=1, timeout=FIRST_S) if asked else ([], [])
+    if answered:
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=OTHERS_S)
+    types = {}
+    for answer in answered:
+        try:
+            types[asked[answer]] = str(ray.get(answer))
+        except ray.exceptions.RayTaskError as error:
+            raise _cause(error) from error
+        except LOST:
+            continue
+    return types
+
+
 def _remote() -> Any:
     """The renderer as an actor; what is asked of it is answered while it works."""
-    for name in ("progress", "stop"):
+    for name in ("progress", "stop", "make_room"):
         setattr(Renderer, name, ray.method(concurrency_group="talk")(getattr(Renderer, name)))
     return ray.remote(concurrency_groups={"talk": 1})(Renderer)  # type: ignore[call-overload]
 

@@ -17,6 +17,7 @@ from dreamontage.schemas.errors import Cancelled, RenderFailed
 
 if TYPE_CHECKING:
     from dreamontage.generator.engines.engine import Order
+    from dreamontage.generator.models.family import Family
     from dreamontage.generator.sar import Shot
 
 IDLE_S = 600.0
@@ -26,27 +27,17 @@ FORGOTTEN_S = 60.0
 
 
 class Renderer:
-    """Loads a model of this node's catalogue. Raises RenderFailed where its weights are others than those asked for.
+    """Renders with a model of this node's catalogue.
 
-    Work is done one order at a time; `progress` and `stop` answer meanwhile. A ticket names an order.
+    Work is done one order at a time; `progress`, `stop` and `make_room` answer meanwhile. A ticket names an order.
     """
 
+    model: Family
+    number_type = ""
+
     def __init__(self, model: str, weights: str, device: str, threads: int, idle_s: float = IDLE_S) -> None:
-        import torch
-
-        from dreamontage.generator.models import catalogue
-        from dreamontage.generator.numbers import number_type
-        from dreamontage.generator.pipeline import DreaMontagePipeline
-
-        if (found := catalogue.weights_hash(model)) != weights:
-            raise RenderFailed(
-                f"the weights of {model} on {os.uname().nodename} are others than where the job comes from"
-                f" ({found[:12]} and {weights[:12]})",
-                next_call="put the same model folder on every node of the cluster",
-            )
-        torch.set_num_threads(threads)
-        self.model: DreaMontagePipeline = DreaMontagePipeline.from_pretrained(model).to(device)
-        self.threads, self.number_type = threads, str(number_type(self.model.device))
+        self.wanted = model, weights, device
+        self.threads = threads
         self.where = f"{os.uname().nodename}:{os.getpid()}"
         self.steps: dict[str, tuple[int, int]] = {}
         self.asked: dict[str, float] = {}
@@ -55,7 +46,25 @@ class Renderer:
         threading.Thread(target=self._leave_when_idle, args=(idle_s,), daemon=True).start()
 
     def ready(self) -> str:
-        """The number type it computes in."""
+        """Load the model, once; answers the number type it computes in. Raises RenderFailed where the weights are
+        others than those of the studio."""
+        import torch
+
+        from dreamontage.generator.models import catalogue
+        from dreamontage.generator.models.loading import load_model
+        from dreamontage.generator.numbers import number_type
+
+        if not self.number_type:
+            model, weights, device = self.wanted
+            if (found := catalogue.weights_hash(model)) != weights:
+                raise RenderFailed(
+                    f"the weights of {model} on {os.uname().nodename} are others than the studio's"
+                    f" ({found[:12]} and {weights[:12]})",
+                    next_call="put the same model folder on every node of the cluster",
+                )
+            torch.set_num_threads(self.threads)
+            self.model = load_model(model, device)
+            self.number_type = str(number_type(self.model.device))
         self.idle_since = time.monotonic()
         return self.number_type
 
@@ -71,9 +80,11 @@ class Renderer:
 
         torch.set_num_threads(self.threads)
         self.asked[ticket] = time.monotonic()
-        self._wanted(ticket)
-        whole = replace(order, shot=shot)
-        return job_of(self.model, whole, self.number_type, self.threads).to_bytes()
+        try:
+            return job_of(self.model, replace(order, shot=shot), self.number_type, self.threads).to_bytes()
+        except BaseException:
+            self.asked.pop(ticket)
+            raise
 
     def run(self, ticket: str, job: bytes) -> bytes:
         """Render a SegmentJob to a SegmentResult. Raises Cancelled when it was stopped or nobody asks for it."""
@@ -103,11 +114,16 @@ class Renderer:
         """End an order at its next step."""
         self.stopped.add(ticket)
 
+    def make_room(self) -> None:
+        """Leave the device to another model, unless there is work."""
+        if not self.asked:
+            os._exit(0)
+
     def _wanted(self, ticket: str) -> None:
         if ticket in self.stopped or time.monotonic() - self.asked[ticket] > FORGOTTEN_S:
             raise Cancelled("the order was dropped")
 
     def _leave_when_idle(self, idle_s: float) -> None:
         while self.steps or time.monotonic() - self.idle_since < idle_s:
-            time.sleep(min(idle_s, 5.0))
+            time.sleep(5.0)
         os._exit(0)
