@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,18 @@ def test_a_montage_is_rendered_and_delivered_in_its_own_format(
     assert [decision.take for decision in kept] == [segment.fingerprint for segment in video.segments]
     told = montage.model_copy(update={"brief": "pan right"})
     assert {decision.action for decision in decide(plan, told, desk.media, card, request, video)} == {"render"}
+
+
+def test_the_guide_is_where_denoising_starts_and_leaves_the_condition_alone(experts: Path) -> None:
+    family = load(experts, CARD.model_copy(update={"condition": "apart"}), CPU, torch.float32)
+    guide = torch.randn(16, SLOTS, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(3))
+
+    def begun(guide: torch.Tensor | None, t0: float) -> Any:
+        sampling = Sampling(steps=4, shift=3.0, t0=t0)
+        return family.begin(replace(window(True), guide=guide), sampling, torch.Generator().manual_seed(7))
+
+    run, plain, loose = begun(guide, 0.6), begun(None, 1.0), begun(guide, 1.0)
+    assert [round(float(time)) for time in run.times] == [600, 500, 375, 214]
+    assert torch.allclose(run.latents[0, :, 1:], 0.4 * guide[:, 1:] + 0.6 * plain.latents[0, :, 1:], atol=1e-6)
+    assert torch.equal(run.cond, plain.cond) and not torch.equal(loose.cond, plain.cond)
+    assert torch.equal(loose.mask, plain.mask) and denoise(run).latents.isfinite().all()

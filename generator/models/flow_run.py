@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,7 @@ class FlowRun(ABC):
         if sampling.t0 < 1:
             assert guide is not None, "starting below t = 1 needs a guide"
             start = (1 - sampling.t0) * torch.where(self.fixed, cond, guide) + sampling.t0 * self.noise
-            times = step_times(sampling.steps, sampling.shift, sampling.t0)
+            times = np.array(step_times(sampling.steps, sampling.shift, sampling.t0))
             self.scheduler.set_timesteps(sigmas=times, device=cond.device)
         else:
             self.scheduler.set_timesteps(sampling.steps, device=cond.device)
