@@ -50,10 +50,10 @@ class StreamingAutoencoder(Protocol):
         """Video [B,3,1+4m,H,W] in -1..1 to `.latent_dist` over raw latents, each slot by itself."""
         ...
 
-    def decode_slot(self, z: Tensor, state: State | None, *after: Tensor) -> tuple[Tensor, State]:
+    def decode_slot(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
         """One slot of raw latents [B,C,1,h,w] to frames [B,3,1|4,H,W] and the state to pass on.
 
-        One that is not causal has `ahead`, the number of slots after this one that it also wants to see.
+        One that is not causal has `ahead`, and takes as a third argument up to so many of the slots after this one.
         """
         ...
 
@@ -85,8 +85,10 @@ class StreamingDecoder:
         """Decode the next slot [C,1,h,w] to float32 frames [1 (slot 0) or 4,3,H,W] in -1..1."""
         raw = self._raw(latents)
         more = () if after is None else (self._raw(after),)
+        decode: Any = self.vae.decode_slot
+        frames: Tensor
         with computing(self.vae.device):
-            frames, self.state = self.vae.decode_slot(raw, self.state, *more)
+            frames, self.state = decode(raw, self.state, *more)
         return frames[0].transpose(0, 1).float()
 
     def _raw(self, latents: Tensor) -> Tensor:
@@ -97,8 +99,8 @@ class StreamingDecoder:
 def encode_slots(vae: StreamingAutoencoder, video: Tensor, first: bool) -> Tensor:
     """Normalised latents [16,n,h,w] of the next n slots of a video.
 
-    `video` float [F,3,H,W] in -1..1 holds 1+4(n-1) frames if `first` (it begins with frame 0), else 4n. The encoder has
-    no memory across slots, so that pieces give exactly what the whole would.
+    `video` float [F,3,H,W] in -1..1 holds 1+4(n-1) frames if `first` (it begins with frame 0), else 4n. An encoder with
+    no memory across slots gives exactly what it gives of the whole; a causal one (LTX) begins anew with every piece.
     """
     if not first:
         video = torch.cat([video[:1], video])  # stands in for a slot 0, which is dropped again

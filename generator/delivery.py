@@ -140,7 +140,7 @@ def _decoded_pieces(delivery: Delivery) -> Iterator[_Piece]:
 
 def _with_following(latents: Iterator[Tensor], ahead: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Latents in pieces of CHUNK_SLOTS slots, each inside one segment, with the `ahead` slots that follow each."""
-    pieces = (part for whole in latents for part in whole.split(CHUNK_SLOTS, dim=1))
+    pieces = (whole[:, at : at + CHUNK_SLOTS] for whole in latents for at in range(0, whole.shape[1], CHUNK_SLOTS))
     waiting: list[Tensor] = []
     for piece in pieces:
         waiting.append(piece)
