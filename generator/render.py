@@ -124,7 +124,7 @@ def render(
     if not card.available:
         raise RenderFailed(
             f"the weights of model {card.id} are not on this machine",
-            next_call=f"{catalogue.pull_command(card.id)} fetches them; render_segments(quality='previz') needs no model",
+            next_call=f"{catalogue.pull_command(card.id)}, or render_segments(quality='previz'), which needs no model",
         )
     return _render_takes(task, plan, previz, anchors, card, load_pipeline(card.id), on_progress, began, engine)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dreamontage.generator.models.catalogue import misfit
 from dreamontage.generator.planner import estimate, plan_montage
 from dreamontage.schemas.errors import Conflict, InvalidInput
 from dreamontage.schemas.job import RenderRequest
@@ -98,18 +99,19 @@ def plan_answer(
 ) -> PlanAnswer:  # fmt: skip
     """The plan of a montage as an answer."""
     plan, decisions, cost = look_ahead(app, montage, RenderRequest(quality=quality))
+    shape, lacking = plan.shown or plan.format, misfit(card_of(montage), quality)
     return PlanAnswer(
         montage_id=montage.id,
         revision=montage.revision,
         stored=stored,
         model=montage.model,
-        size=f"{plan.format.width}x{plan.format.height}",
-        fps=plan.format.fps,
+        size=f"{shape.width}x{shape.height}",
+        fps=shape.fps,
         requested_duration_s=montage.duration_s,
         duration_s=round(plan.duration_s, 3),
         anchors=anchor_lines(plan, montage),
         seams_s=[round(seam.at_s, 3) for seam in plan.seams],
         outlook=outlook_of(quality, decisions, cost),
-        warnings=[*notes, *plan.warnings],
+        warnings=[*notes, *plan.warnings, *(note for note in [lacking] if note)],
         next=list(next_calls),
     )

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent import Agent
+from mcp import Client
 
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.pulling import FolderStore, HubStore, pull
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, StudioFull
 from dreamontage.schemas.models import ModelCard, WeightsSource
+from dreamontage.server.app import build_server
+from dreamontage.server.store import Studio
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = {
@@ -195,3 +199,21 @@ def test_without_a_connection_one_sentence_says_so(tmp_path: Path) -> None:
     with pytest.raises(DreamontageError, match=r"connection broke.*goes on") as broken:
         pull(CARD, HubStore("http://127.0.0.1:9"), lambda *told: None, folder=tmp_path)
     assert "Traceback" not in str(broken.value)
+
+
+@pytest.mark.anyio
+async def test_an_agent_plans_with_a_model_that_is_not_here_and_learns_what_it_takes(
+    studio: Studio, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(catalogue, "gpus", lambda: ())
+    async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
+        agent, sources = Agent(client), [str(path) for path in pictures[:2]]
+        plan = await agent.call("plan_montage", anchors=sources, duration_s=4, model="wan21-fun-inp-1.3b")
+        assert plan["model"] == "wan21-fun-inp-1.3b" and (plan["size"], plan["fps"]) == ("256x144", 24)
+        told = " ".join(plan["warnings"])
+        assert "dreamontage pull wan21-fun-inp-1.3b" in told and "14 GB" in told and "512x288, 16 fps" in told
+        assert (await agent.call("plan_montage", anchors=sources, duration_s=4))["model"] == "nano"
+        models = {model["id"]: model for model in (await agent.call("list_models"))["models"]}
+        assert models["wan21-fun-inp-1.3b"]["get"] == "dreamontage pull wan21-fun-inp-1.3b"
+        assert models["nano"]["available"] and models["nano"]["get"] == ""

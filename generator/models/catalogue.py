@@ -21,6 +21,7 @@ import platformdirs
 
 from dreamontage.schemas.errors import NotFound
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.montage import Quality
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 CARD = "card.json"
@@ -98,6 +99,15 @@ def gpus() -> tuple[float, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(float(line) * 2**20 / 1e9 for line in told.split("\n") if line.strip().isdigit())
+
+
+def misfit(card: ModelCard, quality: Quality) -> str:
+    """A sentence where a window at this quality takes more memory than the GPU here has; else nothing."""
+    need, room = card.memory_gb.get(quality, 0.0), gpu_memory_gb()
+    if need <= room:
+        return ""
+    has = f"the GPU here has {room:.0f} GB" if room else "there is no GPU here"
+    return f"A window of {card.id} at {quality} quality takes about {need:g} GB of GPU memory, and {has}."
 
 
 def choose(gpu_gb: float | None = None) -> tuple[ModelCard, str]:

@@ -125,7 +125,8 @@ def _hub_errors(source: WeightsSource) -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     # The base error of the HTTP client that huggingface_hub was built with: httpx, or its successor.
-    broken = tuple(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+    client = [base for base in HfHubHTTPError.__mro__ if issubclass(base, Exception) and base.__name__ == "HTTPError"]
+    broken: tuple[type[Exception], ...] = (OSError, *client)
     try:
         yield
     except GatedRepoError as error:
@@ -139,7 +140,7 @@ def _hub_errors(source: WeightsSource) -> Iterator[None]:
             f"the hub answered {status} for {source.repository} at {source.revision[:12]}",
             next_call="the same command goes on where this one stopped",
         ) from error
-    except (*broken, OSError) as error:
+    except broken as error:
         raise DreamontageError(
             f"the connection broke while {source.repository} was fetched ({type(error).__name__})",
             next_call="the same command goes on where this one stopped",
