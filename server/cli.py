@@ -312,9 +312,13 @@ def speedup(
     """Render a shot with pinned seams on one renderer of a Ray cluster and on several: how much faster, same bytes?"""
     from typing import cast
 
-    from dreamontage.generator.engines.speedup import run
+    from dreamontage.schemas.errors import RenderFailed
     from dreamontage.schemas.montage import Quality
 
+    try:
+        from dreamontage.generator.engines.speedup import run
+    except ImportError as error:
+        raise RenderFailed("Ray is not installed here", next_call="pip install 'dreamontage[ray]'") from error
     raise typer.Exit(run(model, workers, segments, cast(Quality, quality), least, repeats))
 
 
