@@ -100,6 +100,23 @@ def test_vace_equals_its_diffusers_pipeline(
     assert (ours.own - theirs[0]).abs().max() <= PARITY
 
 
+def test_vace_keeps_carried_latents_and_a_held_end_verbatim_and_its_mask_says_what_to_make(
+    vace: tuple[Any, VaceFamily],
+) -> None:
+    _, family = vace
+    rest, held = torch.randn(2, 16, 2, 8, 8, generator=seeded()).unbind()
+    tail = Tail(pixels_to_tensor(picture(5, SIZE)[None]), rest)
+    window = told([pin(1, picture(2, SIZE)[None]), pin(5, clip(3, 9, SIZE))], 10, tail=tail, held=held)
+    run = family.begin(window, Sampling(2), seeded())
+    found = denoise(run).latents
+    assert torch.equal(found[:, 1:3], rest) and torch.equal(found[:, -2:], held)
+    assert torch.equal(found[:, 6:8], run.cond[:, 6:8])  # the inside of the clip
+    make = run.control[0, 32:, :, 0, 0]
+    assert make.shape == (64, 10) and make[0].tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0]
+    weak = family.begin(told([pin(2, clip(3, 9, SIZE), 0.5)], 5), Sampling(2), seeded())
+    assert not weak.fixed.any() and 0.5 in weak.control[0, 32, :, 0, 0]
+
+
 @pytest.fixture(scope="module")
 def ti2v(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Ti2vFamily]:
     folder = save_tiny_ti2v(tmp_path_factory.mktemp("ti2v"))

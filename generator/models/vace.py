@@ -27,11 +27,13 @@ MASK_CHANNELS = 64
 
 
 class Known(NamedTuple):
-    """What a window knows: latents [C,n,h,w] (grey where nothing), weights of its frames [4n-3], whole slots [n]."""
+    """What a window knows: latents [C,n,h,w] (grey where nothing), weights of its frames [4n-3], whole slots [n], and
+    those of them [n] that came as latents: the carried tail and the held end."""
 
     latents: Tensor
     weights: Tensor
     fixed: Tensor
+    kept: Tensor
 
 
 def slots_of_weights(weights: Tensor, slots: int) -> Tensor:
@@ -51,10 +53,11 @@ def known_of(vae: Any, window: Window, grey: Tensor) -> Known:
     frames = STRIDE * (window.slots - 1) + 1
     scale = vae.config.scale_factor_spatial
     video = torch.zeros(3, frames, scale * window.height, scale * window.width, device=grey.device)
-    weights, fixed = torch.zeros(frames, device=grey.device), torch.zeros(window.slots, dtype=torch.bool)
+    weights = torch.zeros(frames, device=grey.device)
+    fixed, kept = torch.zeros(2, window.slots, dtype=torch.bool)
     carried = 0 if window.tail is None else 1 + window.tail.rest.shape[1]
     if window.tail is not None:
-        video[:, :1], weights[: STRIDE * (carried - 1) + 1], fixed[:carried] = window.tail.head, 1.0, True
+        video[:, :1], fixed[:carried] = window.tail.head, True
     own: set[int] = set()
     for pin in window.pins:
         if pin.slot < carried and not (pin.clip and pin.strength == 1):
@@ -72,8 +75,9 @@ def known_of(vae: Any, window: Window, grey: Tensor) -> Known:
             latents[:, slot] = window.tail.rest[:, slot - 1]
     if window.held is not None:
         held = window.held.shape[1]
-        latents[:, -held:], weights[-STRIDE * held :], fixed[-held:] = window.held, 1.0, True
-    return Known(latents, weights, fixed)
+        latents[:, -held:], fixed[-held:], kept[-held:] = window.held, True, True
+    kept[:carried] = True
+    return Known(latents, weights, fixed, kept)
 
 
 class VaceRun(FlowRun):
@@ -107,7 +111,7 @@ class VaceFamily(FlowFamily):
         run = VaceRun(
             self.experts, self.scheduler, known.latents, known.fixed, texts, sampling, generator, window.guide
         )
-        make = 1 - slots_of_weights(known.weights, window.slots)
+        make = torch.where(known.kept.to(self.device), 0.0, 1 - slots_of_weights(known.weights, window.slots))
         mask = make[None, :, None, None].expand(MASK_CHANNELS, -1, window.height, window.width)
         run.control = torch.cat([known.latents, grey, mask])[None]
         return run
