@@ -161,11 +161,14 @@ def test_a_montage_is_rendered_and_delivered_in_its_own_format(
     assert (plan.format.width, plan.format.fps, plan.frames) == (128, 16, 21) and len(plan.segments) > 1
     assert read.frames == 31 and abs(plan.duration_s - 31 / 24) < 1e-3
     assert "128x64, 16 fps" in plan.warnings[-1] and "256x144, 24 fps" in plan.warnings[-1]
+    told = video.report
+    assert (told.width, told.height, told.fps, told.frames) == (256, 144, 24, 31)
+    assert [anchor.frame for anchor in told.anchors] == [0, 24]
     request = RenderRequest(quality="draft")
     kept = decide(plan, montage, desk.media, card, request, video)
     assert [decision.take for decision in kept] == [segment.fingerprint for segment in video.segments]
-    told = montage.model_copy(update={"brief": "pan right"})
-    assert {decision.action for decision in decide(plan, told, desk.media, card, request, video)} == {"render"}
+    other = montage.model_copy(update={"brief": "pan right"})
+    assert {decision.action for decision in decide(plan, other, desk.media, card, request, video)} == {"render"}
 
 
 def test_the_guide_is_where_denoising_starts_and_leaves_the_condition_alone(experts: Path) -> None:

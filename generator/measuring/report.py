@@ -11,6 +11,7 @@ from dreamontage.generator.measuring import judge
 from dreamontage.generator.measuring.anchors import AnchorFit, AnchorMeter
 from dreamontage.generator.measuring.notes import notes
 from dreamontage.generator.measuring.pairs import PairMeter
+from dreamontage.generator.native import shown_frames
 from dreamontage.generator.timeline import frames_of_slot, slot_of_frame
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import Plan, Segment
@@ -62,6 +63,7 @@ class ShotMeter:
     ) -> Report:
         """The report of all frames. `t0` per segment of the plan; `rendered` False: the previz was delivered."""
         plan, fps, curves = self._plan, self._plan.format.fps, self._pairs.curves
+        shape = plan.shown or plan.format  # what the file is; all that is measured is measured before it is resampled
         fits = self._anchors.fits()
         seams = plan.seams if rendered else []
         at_seams = [frames_of_slot(seam.slot, plan.stride).start for seam in seams]
@@ -74,7 +76,7 @@ class ShotMeter:
                 strength=anchor.strength,
                 requested_s=anchor.requested_s,
                 snapped_s=anchor.snapped_s,
-                frame=anchor.frame,
+                frame=shown_frames(anchor.frame + 1, fps, shape.fps) - 1,
                 psnr_db=round(fit.psnr_db, 2),
                 reference_psnr_db=None if fit.reference_psnr_db is None else round(fit.reference_psnr_db, 2),
                 best_offset_frames=fit.best_offset_frames,
@@ -95,10 +97,10 @@ class ShotMeter:
         return Report(
             requested_duration_s=plan.requested_duration_s,
             duration_s=plan.duration_s,
-            fps=fps,
-            frames=len(curves),
-            width=plan.format.width,
-            height=plan.format.height,
+            fps=shape.fps,
+            frames=shown_frames(len(curves), fps, shape.fps),
+            width=shape.width,
+            height=shape.height,
             model=model,
             seed=self._montage.seed,
             segments=list(segments),
