@@ -26,7 +26,7 @@ from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, Render
 
 NAMESPACE = "dreamontage"
 POLL_S = 0.1
-FIRST_S, OTHERS_S = 600.0, 10.0
+FIRST_S, OTHERS_S = 600.0, 60.0
 """So long a job waits for a first renderer, and then for more."""
 TRIES = 3
 """Renderers that one order may cost before it is given up."""
