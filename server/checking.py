@@ -31,7 +31,7 @@ _REFERENCES = {
     " FROM revision, json_each(revision.body, '$.anchors') AS anchor"
     " WHERE anchor.value ->> 'media_id' NOT IN (SELECT id FROM media)",
     "montages whose sound is unknown": "SELECT DISTINCT montage_id || ' ' || (body ->> 'audio') FROM revision"
-    " WHERE body ->> 'audio' NOT IN (SELECT id FROM media)",
+    " WHERE body ->> 'audio' IS NOT NULL AND body ->> 'audio' NOT IN (SELECT id FROM media)",
     "jobs of unknown revisions": "SELECT job.id FROM job LEFT JOIN revision"
     " ON revision.montage_id = job.montage_id AND revision.revision = job.revision WHERE body IS NULL",
     "running jobs without a worker": "SELECT id FROM job WHERE state = 'running' AND worker_id IS NULL",

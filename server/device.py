@@ -33,16 +33,18 @@ def take_device(studio: Studio, device: str) -> int | None:
             keep_device(descriptor)
             return descriptor
         os.close(descriptor)  # replaced between opening and locking: look again
-    successor = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = _locked(successor)
-    if _stalled(path, studio.stale_after_s):
-        os.replace(successor, path)
-    else:
-        successor.unlink()
-    if descriptor is not None and not _names(path, descriptor):  # alive, or another successor was faster
-        os.close(descriptor)
+    guard = _locked(path.with_suffix(".next"))
+    if guard is None:  # another successor is at it
         return None
-    return descriptor
+    try:
+        if not _stalled(path, studio.stale_after_s):
+            return None
+        successor = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = _locked(successor)
+        os.replace(successor, path)
+        return descriptor
+    finally:
+        os.close(guard)
 
 
 def keep_device(descriptor: int) -> None:

@@ -89,8 +89,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A tab that must not complain: no script error, no violation of the page's own policy, no failed load."""
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """A tab that must not complain: no script error, no violation of the page's own policy, no failed load.
+
+    It is closed before the server at `url`, which it asks every second.
+    """
     complaints: list[str] = []
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
     tab.set_default_timeout(WAIT_MS)
