@@ -1,4 +1,4 @@
-"""A loaded model of Wan's networks, autoencoder and text encoder: what VACE and TI2V share."""
+"""A loaded model of Wan's networks, autoencoder and text encoder: what Wan's families share."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ from dreamontage.schemas.models import ModelCard
 
 
 @dataclass
-class FlowFamily:
-    """The parts of a loaded model; a subclass names its network's class and adds `begin`."""
-
-    network: ClassVar[type[ModelMixin]]
+class PromptedFamily:
+    """The parts of a loaded model; a subclass adds `begin`."""
 
     card: ModelCard
     vae: Any
@@ -57,6 +55,13 @@ class FlowFamily:
         """The window's prompt and, where guidance is on, the negative one; the LoRAs that are asked for are on."""
         self.adapters.use(sampling.loras)
         return [self.texts(text) for text in (window.prompt, window.negative)[: 1 + (sampling.guidance > 1)]]
+
+
+@dataclass
+class FlowFamily(PromptedFamily):
+    """A model in a folder as diffusers saves it: VACE, TI2V. A subclass names its network's class."""
+
+    network: ClassVar[type[ModelMixin]]
 
     @classmethod
     def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None) -> Self:

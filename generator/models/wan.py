@@ -8,8 +8,7 @@ grey video that is encoded whole ("padded": as the weights were trained and as d
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from dreamontage.generator.conditioning.window import LAST_FRAME, WHOLE
 from dreamontage.generator.decoding import to_pixels
 from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import Run, Window
+from dreamontage.generator.models.flow_family import PromptedFamily
 from dreamontage.generator.models.flow_run import Experts, FlowRun
 from dreamontage.generator.models.slot_conditions import assembled, grey, kept
 from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
@@ -75,36 +75,16 @@ class WanRun(FlowRun):
         return found
 
 
-class WanFamily:
+@dataclass
+class WanFamily(PromptedFamily):
     """A loaded Wan image-to-video model. `pictures`: CLIP's vision encoder and its processor, where it has them."""
 
-    def __init__(
-        self, card: ModelCard, vae: Any, experts: Experts, scheduler: Any, texts: WanTexts, adapters: Adapters,
-        pictures: tuple[Any, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.card, self.vae, self.experts, self.scheduler = card, vae, experts, scheduler
-        self.texts, self.adapters, self.pictures = texts, adapters, pictures
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        found: torch.device = self.vae.device
-        return found
-
-    @property
-    def number(self) -> torch.dtype:
-        """The number type that the transformer computes in."""
-        found: torch.dtype = self.experts.high.dtype
-        return found
-
-    def learn(self, texts: Sequence[str]) -> None:
-        """Encode these prompts, then let the text encoder go."""
-        self.texts.learn(texts)
+    pictures: tuple[Any, Any] | None = None
 
     @torch.no_grad()
     def begin(self, window: Window, sampling: Sampling, generator: torch.Generator) -> Run:
         """Encode a window's conditions and prompts and draw its noise."""
-        self.adapters.use(sampling.loras)
+        texts = self.told(window, sampling)
         if self.card.condition == "padded":
             cond, mask, fixed = padded(self.vae, window, self.device)
         else:
@@ -113,7 +93,6 @@ class WanFamily:
             # which the published weights were not trained for and ours from `train adapt` were.
             hinted = window if sampling.t0 == 1 else replace(window, guide=None)
             cond, mask, fixed = assembled(self.vae, hinted, generator, self.device, empty)
-        texts = [self.texts(text) for text in (window.prompt, window.negative)[: 1 + (sampling.guidance > 1)]]
         run = WanRun(self.experts, self.scheduler, cond, fixed, texts, sampling, generator, window.guide)
         run.mask, run.pictures = mask, self._seen(window)
         return run
