@@ -79,7 +79,40 @@ def denoise(run: Run, on_step: StepCallback | None = None) -> Sampled:
     return run.finish(x)
 
 
-class NanoRun:
+class ScheduledRun:
+    """A window that a scheduler denoises; a subclass sets `scheduler` and `times` and adds `velocity`.
+
+    `cond` [C,n,h,w] holds what is known in normalised latents, `fixed` [n] the slots of it that stay verbatim. With
+    `sampling.t0` below 1 it starts from `guide` [C,n,h,w] and what is fixed. `generator` is a CPU generator, so that a
+    seed means the same on every device.
+    """
+
+    scheduler: Any
+    times: Tensor
+
+    def __init__(
+        self, cond: Tensor, fixed: Tensor, sampling: Sampling, generator: torch.Generator, guide: Tensor | None
+    ) -> None:
+        self.cond, self.guidance = cond, sampling.guidance
+        self.fixed = fixed.to(cond.device)[None, :, None, None]
+        self.noise = torch.randn(cond.shape, generator=generator, dtype=torch.float32).to(cond.device)
+        start = self.noise
+        if sampling.t0 < 1:
+            assert guide is not None, "starting below t = 1 needs a guide"
+            start = (1 - sampling.t0) * torch.where(self.fixed, cond, guide) + sampling.t0 * self.noise
+        self.latents: Tensor = start[None]
+
+    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
+        """One step of the scheduler."""
+        stepped: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
+        return stepped
+
+    def finish(self, latents: Tensor) -> Sampled:
+        """The window's latents with fixed slots verbatim, and what the model made of every slot."""
+        return Sampled(torch.where(self.fixed, self.cond, latents[0]), latents[0])
+
+
+class NanoRun(ScheduledRun):
     """A window on nano: conditions reach the model by its condition channels, words as timed tokens.
 
     At the end the fixed slots (carried tail, held end, inside of clips, frame 0) are written verbatim. A still at slot
@@ -97,21 +130,13 @@ class NanoRun:
         generator: torch.Generator,
         guide: Tensor | None = None,
     ) -> None:
-        """`model` has transformer, prompt_tokens and scheduler; `generator` is a CPU generator, so that a seed means
-        the same on every device; `guide` [C,n,h,w] is needed where t0 < 1."""
-        self.model, self.guidance = model, sampling.guidance
-        self.cond, self.mask = window.cond, window.mask
+        """`model` has transformer, prompt_tokens and scheduler."""
+        super().__init__(window.cond, window.fixed, sampling, generator, guide)
+        self.model, self.mask = model, window.mask
         device = self.cond.device
-        self.fixed = window.fixed.to(device)[None, :, None, None]
-        noise = torch.randn(self.cond.shape, generator=generator, dtype=torch.float32).to(device)
-        start = noise
-        if sampling.t0 < 1:
-            assert guide is not None, "starting below t = 1 needs a guide"
-            clean = torch.where(self.fixed, self.cond, guide)
-            start = (1 - sampling.t0) * clean + sampling.t0 * noise
         self.scheduler = type(model.scheduler).from_config(model.scheduler.config, shift=sampling.shift)
         self.scheduler.set_timesteps(sigmas=step_times(sampling.steps, sampling.shift, sampling.t0), device=device)
-        self.latents, self.times = start[None], self.scheduler.timesteps
+        self.times = self.scheduler.timesteps
         with computing(device):
             self.prompts = model.prompt_tokens([words] if sampling.guidance == 1 else [words, negative])
 
@@ -126,15 +151,6 @@ class NanoRun:
             return velocity
         told, untold = velocity.chunk(2)
         return untold + self.guidance * (told - untold)
-
-    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
-        """One step of the scheduler."""
-        stepped: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
-        return stepped
-
-    def finish(self, latents: Tensor) -> Sampled:
-        """The window's latents, its fixed slots verbatim."""
-        return Sampled(torch.where(self.fixed, self.cond, latents[0]), latents[0])
 
 
 def sample(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamontage.generator.sampling import Sampled, Sampling, step_times
+from dreamontage.generator.sampling import Sampling, ScheduledRun, step_times
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,10 @@ class Experts:
         return self.high if self.low is None or time >= self.boundary * 1000 else self.low
 
 
-class FlowRun(ABC):
+class FlowRun(ScheduledRun, ABC):
     """A window while it is denoised; a subclass says how its network is called.
 
-    `cond` [C,n,h,w] holds what is known in normalised latents, `fixed` [n] the slots of it that stay verbatim. With
-    `sampling.t0` below 1 it starts from `guide` [C,n,h,w] and what is fixed. The schedule is the checkpoint's own, with
-    the shift of `sampling`; the noise is drawn with a CPU generator, so that a seed means the same on every device.
+    The schedule is the checkpoint's own, with the shift of `sampling`.
     """
 
     def __init__(
@@ -48,22 +46,17 @@ class FlowRun(ABC):
         guide: Tensor | None = None,
     ) -> None:
         """`texts`: the prompt's embeddings [1,tokens,width], then, where guidance is on, the negative prompt's."""
-        self.experts, self.cond, self.guidance = experts, cond, sampling.guidance
-        self.fixed = fixed.to(cond.device)[None, :, None, None]
+        super().__init__(cond, fixed, sampling, generator, guide)
+        self.experts = experts
         self.texts = [text.to(cond.device, experts.high.dtype) for text in texts]
-        self.noise = torch.randn(cond.shape, generator=generator, dtype=torch.float32).to(cond.device)
         shift = "flow_shift" if "flow_shift" in scheduler.config else "shift"
         self.scheduler = type(scheduler).from_config(scheduler.config, **{shift: sampling.shift})
-        start = self.noise
         if sampling.t0 < 1:
-            assert guide is not None, "starting below t = 1 needs a guide"
-            start = (1 - sampling.t0) * torch.where(self.fixed, cond, guide) + sampling.t0 * self.noise
             times = np.array(step_times(sampling.steps, sampling.shift, sampling.t0))
             self.scheduler.set_timesteps(sigmas=times, device=cond.device)
         else:
             self.scheduler.set_timesteps(sampling.steps, device=cond.device)
-        self.latents: Tensor = start[None]
-        self.times: Tensor = self.scheduler.timesteps
+        self.times = self.scheduler.timesteps
 
     @abstractmethod
     def predict(self, network: Any, latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
@@ -77,12 +70,3 @@ class FlowRun(ABC):
             return told
         untold = self.predict(network, latents, time, self.texts[1]).float()
         return untold + self.guidance * (told - untold)
-
-    def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
-        """One step of the scheduler."""
-        stepped: Tensor = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
-        return stepped
-
-    def finish(self, latents: Tensor) -> Sampled:
-        """The window's latents with fixed slots verbatim, and what the model made of every slot."""
-        return Sampled(torch.where(self.fixed, self.cond, latents[0]), latents[0])
