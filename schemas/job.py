@@ -10,6 +10,7 @@ from . import limits
 from .models import RenderSettings
 from .montage import Quality
 from .plan import Estimate
+from .profile import Switches
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 After = Literal["hold", "follow"]
@@ -33,6 +34,9 @@ class RenderRequest(BaseModel):
     takes: int = Field(
         1, ge=1, le=limits.MAX_TAKES, description="Takes of every segment of the part: what is there, and alternatives."
     )
+    profile: str = Field("auto", description="How a GPU is used: auto, quality, fast, low-memory; own switches on top.")
+    switches: Switches | None = Field(None, description="What the profile came to when the job was queued; null: none.")
+    window: int | None = Field(None, ge=1, description="Slots of a window that fit the device; null: the model's own.")
 
 
 class Progress(BaseModel):
