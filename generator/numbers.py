@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from dreamontage.schemas.profile import PLAIN, Switches
+
 
 def number_type(device: torch.device) -> torch.dtype:
     """The fastest trustworthy number type: bfloat16 on a GPU and on a CPU with AMX or AVX512_BF16, else float32.
@@ -16,6 +18,11 @@ def number_type(device: torch.device) -> torch.dtype:
     on_cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     fast = device.type == "cuda" or (device.type == "cpu" and on_cpu)
     return torch.bfloat16 if fast else torch.float32
+
+
+def computes(dtype: torch.dtype, switches: Switches = PLAIN) -> str:
+    """What a model computes in, as every take's fingerprint names it: takes of other numbers are other takes."""
+    return " ".join(filter(None, (str(dtype), switches.mark)))
 
 
 def computing(device: torch.device) -> AbstractContextManager[object]:

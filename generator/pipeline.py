@@ -40,6 +40,7 @@ from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.slot_conditions import assembled, grey
 from dreamontage.generator.models.vocabulary import timed_words
+from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
 from dreamontage.generator.sampling import NanoRun, Sampling
@@ -135,6 +136,11 @@ class DreaMontagePipeline(DiffusionPipeline, WanLoraLoaderMixin):
         super().save_pretrained(save_directory, *args, **kwargs)
         card = self.card.model_dump_json(indent=2, exclude={"available"}, exclude_defaults=True)
         (Path(save_directory) / catalogue.CARD).write_text(card + "\n", encoding="utf-8")
+
+    @property
+    def computes(self) -> str:
+        """The number type that its networks compute in."""
+        return computes(number_type(self.device))
 
     def learn(self, texts: Sequence[str]) -> None:
         """Nothing to prepare: timed words are looked up."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from dreamontage.generator.engines.job import SegmentJob, SegmentResult
 from dreamontage.generator.fingerprint import Decision
 from dreamontage.generator.models.family import Family, denoise
-from dreamontage.generator.numbers import number_type
 from dreamontage.generator.sampling import StepCallback
 from dreamontage.generator.sar import Shot, measure_drift, window_of
 from dreamontage.schemas.errors import RenderFailed
@@ -42,7 +41,7 @@ class Engine(Protocol):
 
     @property
     def number_type(self) -> str:
-        """The number type that its renderers compute in; part of every take's fingerprint."""
+        """What its renderers compute in (`Family.computes`); part of every take's fingerprint."""
         ...
 
     def learn(self, texts: Sequence[str]) -> None:
@@ -71,7 +70,7 @@ class InProcess:
     def __init__(self, model: Family, threads: int = 0) -> None:
         """`threads`: of every order; 0 leaves them as they are."""
         self.model, self.threads = model, threads
-        self.number_type = str(number_type(model.device))
+        self.number_type = model.computes
         self._orders: list[tuple[int, Order]] = []
 
     def learn(self, texts: Sequence[str]) -> None:
@@ -103,7 +102,7 @@ def job_of(model: Family, order: Order, dtype: str = "", threads: int = 0) -> Se
 
 def execute(model: Family, job: SegmentJob, on_step: StepCallback | None = None, where: str = "") -> SegmentResult:
     """Render a job. Raises RenderFailed where it asks for another model or number type than there is."""
-    has = model.card.id, str(number_type(model.device))
+    has = model.card.id, model.computes
     if has != (job.model, job.number_type or has[1]):
         raise RenderFailed(
             f"the job asks for {job.model} in {job.number_type}, and the renderer has {' in '.join(has)}",

@@ -46,13 +46,12 @@ class Renderer:
         threading.Thread(target=self._leave_when_idle, args=(idle_s,), daemon=True).start()
 
     def ready(self) -> str:
-        """Load the model, once; answers the number type it computes in. Raises RenderFailed where the weights are
+        """Load the model, once; answers what it computes in. Raises RenderFailed where the weights are
         others than those of the studio."""
         import torch
 
         from dreamontage.generator.models import catalogue
         from dreamontage.generator.models.loading import load_model
-        from dreamontage.generator.numbers import number_type
 
         if not self.number_type:
             model, weights, device = self.wanted
@@ -64,7 +63,7 @@ class Renderer:
                 )
             torch.set_num_threads(self.threads)
             self.model = load_model(model, device)
-            self.number_type = str(number_type(self.model.device))
+            self.number_type = self.model.computes
         self.idle_since = time.monotonic()
         return self.number_type
 

@@ -11,9 +11,11 @@ import torch
 
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.family import Window
+from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampling
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.profile import PLAIN, Switches
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Deliverer:
 
     card: ModelCard
     vae: Any
+    computes: str
 
     @property
     def device(self) -> torch.device:
@@ -37,7 +40,7 @@ class Deliverer:
         raise RenderFailed(f"only the autoencoder of {self.card.id} is loaded here, so nothing can be rendered with it")
 
 
-def load_deliverer(model_id: str, device: str = "cpu") -> Deliverer:
+def load_deliverer(model_id: str, device: str = "cpu", switches: Switches = PLAIN) -> Deliverer:
     """A model's autoencoder in float32. Raises NotFound."""
     folder = catalogue.weights_folder(model_id)
     kind = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["_class_name"]
@@ -54,4 +57,5 @@ def load_deliverer(model_id: str, device: str = "cpu") -> Deliverer:
         from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 
         vae = WanAutoencoder.from_pretrained(folder / "vae")
-    return Deliverer(catalogue.card(model_id), vae.float().requires_grad_(False).eval().to(device))
+    vae = vae.float().requires_grad_(False).eval().to(device)
+    return Deliverer(catalogue.card(model_id), vae, computes(number_type(vae.device), switches))

@@ -79,6 +79,11 @@ class Family(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def computes(self) -> str:
+        """The number type of its networks, and the switches that change latents (`numbers.computes`)."""
+        ...
+
     def learn(self, texts: Sequence[str]) -> None:
         """Encode these prompts and the empty one, remember them by text, and let the text encoder go."""
         ...

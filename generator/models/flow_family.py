@@ -18,10 +18,11 @@ from dreamontage.generator.models.family import Window
 from dreamontage.generator.models.flow_run import Experts
 from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 from dreamontage.generator.models.wan_text import WanTexts
-from dreamontage.generator.numbers import number_type
+from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampling
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.profile import PLAIN, Switches
 
 
 @dataclass
@@ -34,6 +35,7 @@ class PromptedFamily:
     scheduler: Any
     texts: WanTexts
     adapters: Adapters
+    computes: str
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +66,10 @@ class FlowFamily(PromptedFamily):
     network: ClassVar[type[ModelMixin]]
 
     @classmethod
-    def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+    def load(
+        cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None,
+        switches: Switches = PLAIN,
+    ) -> Self:  # fmt: skip
         """From a folder as diffusers' pipelines save it; the autoencoder stays in float32. Raises InvalidInput."""
         dtype, networks = dtype or number_type(device), []
         for part in ("transformer", "transformer_2"):
@@ -86,4 +91,5 @@ class FlowFamily(PromptedFamily):
             UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
             WanTexts(folder, networks[0].config["text_dim"], device),
             Adapters(folder / "loras", networks),
+            computes(dtype, switches),
         )

@@ -10,10 +10,14 @@ import torch
 from dreamontage.generator.models import catalogue
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.profile import PLAIN, Switches
 
 
-def load_model(model: str | Path, device: torch.device | str = "cpu") -> Any:
-    """The `Family` of a model id or folder, on a device. Raises NotFound, InvalidInput, RenderFailed."""
+def load_model(model: str | Path, device: torch.device | str = "cpu", switches: Switches = PLAIN) -> Any:
+    """The `Family` of a model id or folder, on a device, run under these switches.
+
+    Raises NotFound, InvalidInput, RenderFailed.
+    """
     folder = Path(model) if Path(model).is_dir() else catalogue.weights_folder(str(model))
     card, device = catalogue.read_card(folder), torch.device(device)
     _require_room(card, device)
@@ -24,19 +28,19 @@ def load_model(model: str | Path, device: torch.device | str = "cpu") -> Any:
     if card.family == "wan":
         from dreamontage.generator.models.wan import load
 
-        return load(folder, card, device)
+        return load(folder, card, device, switches=switches)
     if card.family == "vace":
         from dreamontage.generator.models.vace import VaceFamily
 
-        return VaceFamily.load(folder, card, device)
+        return VaceFamily.load(folder, card, device, switches=switches)
     if card.family == "ti2v":
         from dreamontage.generator.models.ti2v import Ti2vFamily
 
-        return Ti2vFamily.load(folder, card, device)
+        return Ti2vFamily.load(folder, card, device, switches=switches)
     if card.family == "ltx":
         from dreamontage.generator.models.ltx import LtxFamily
 
-        return LtxFamily.load(folder, card, device)
+        return LtxFamily.load(folder, card, device, switches=switches)
     raise RenderFailed(
         f"{card.id} is of the family {card.family}, which this version cannot render", next_call="list_models()"
     )

@@ -25,9 +25,10 @@ from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.ltx_autoencoder import LtxAutoencoder
 from dreamontage.generator.models.wan_text import WanTexts
-from dreamontage.generator.numbers import number_type
+from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampled, Sampling
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.profile import PLAIN, Switches
 
 IN_PLACE = 2
 """Slots of a clip away from the start that are extra tokens; those after them are written in place."""
@@ -147,19 +148,20 @@ class LtxFamily:
     stride, scale = 8, 32
 
     def __init__(
-        self, card: ModelCard, vae: Any, network: Any, scheduler: Any, texts: LtxTexts, adapters: Adapters
+        self, card: ModelCard, vae: Any, network: Any, scheduler: Any, texts: LtxTexts, adapters: Adapters,
+        computes: str,
     ) -> None:  # fmt: skip
         self.card, self.vae, self.network, self.scheduler = card, vae, network, scheduler
-        self.texts, self.adapters = texts, adapters
+        self.texts, self.adapters, self.computes = texts, adapters, computes
 
     @classmethod
     def load(
-        cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None
-    ) -> LtxFamily:
+        cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None,
+        switches: Switches = PLAIN,
+    ) -> LtxFamily:  # fmt: skip
         """From a folder as diffusers' pipeline saves it; the autoencoder stays in float32."""
-        network: Any = LTXVideoTransformer3DModel.from_pretrained(
-            folder / "transformer", torch_dtype=dtype or number_type(device)
-        )
+        dtype = dtype or number_type(device)
+        network: Any = LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=dtype)
         vae: Any = LtxAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
         return cls(
             card,
@@ -168,6 +170,7 @@ class LtxFamily:
             FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
             LtxTexts(folder, network.config["caption_channels"], device),
             Adapters(folder / "loras", [network], LTXVideoLoraLoaderMixin),
+            computes(dtype, switches),
         )
 
     @property

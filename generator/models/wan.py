@@ -29,10 +29,11 @@ from dreamontage.generator.models.slot_conditions import assembled, grey, kept
 from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 from dreamontage.generator.models.wan_files import load_transformer
 from dreamontage.generator.models.wan_text import WanTexts
-from dreamontage.generator.numbers import number_type
+from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampling
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.models import ModelCard
+from dreamontage.schemas.profile import PLAIN, Switches
 
 
 def padded(vae: Any, window: Window, device: torch.device) -> Assembled:
@@ -114,7 +115,9 @@ class WanFamily(PromptedFamily):
         return found
 
 
-def load(folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None) -> WanFamily:
+def load(
+    folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None, switches: Switches = PLAIN
+) -> WanFamily:
     """A Wan image-to-video model from its folder; the autoencoder stays in float32. Raises InvalidInput."""
     dtype = dtype or number_type(device)
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
@@ -139,5 +142,6 @@ def load(folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype
         UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
         WanTexts(folder, networks[0].config["text_dim"], device, dtype),
         Adapters(folder / "loras", networks),
+        computes(dtype, switches),
         pictures,
     )
