@@ -74,6 +74,44 @@ class WeightsSource(BaseModel):
     into: str = Field("", description="Folder that they go to; empty: as they lie.")
 
 
+class Lora(BaseModel):
+    """A LoRA that can be fetched for a model, and how it is used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str = Field(description="What it does, in plain words.")
+    source: WeightsSource = Field(description="Its file; for two experts the high-noise one's, then the low-noise one's.")
+    licence: str = Field("Apache-2.0", description="Licence of the weights.")
+    licence_url: str = Field("https://www.apache.org/licenses/LICENSE-2.0", description="Its text.")
+    forbids: str = Field("", description="What the licence forbids or asks for, in plain words.")
+    must_accept: bool = Field(False, description="Whether the licence has to be accepted before it is pulled.")
+    weight: float = Field(1.0, description="Its weight where none is named.")
+    settings: RenderSettings = Field(
+        default_factory=lambda: RenderSettings(), description="What it needs where a render names nothing else."
+    )
+
+
+class Network(BaseModel):
+    """Geometry of a model's networks, as the checkpoints' own configurations say it: what a render takes follows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: int = Field(description="Blocks of the transformer.", examples=[30])
+    width: int = Field(description="Numbers that stand for a token.", examples=[1536])
+    ffn: int = Field(description="Width inside a block's feed-forward.", examples=[8960])
+    heads: int = Field(description="Attention heads.", examples=[12])
+    channels: int = Field(description="Channels that go in: latents and what stands beside them.", examples=[36])
+    out_channels: int = Field(16, description="Channels of a latent.")
+    patch: int = Field(2, description="Latents along a side of a token.")
+    experts: int = Field(1, description="Transformers, of which one works at a time.")
+    control_layers: int = Field(0, description="Further blocks that read the control video (VACE).")
+    picture_width: int = Field(0, description="Width of the picture embeddings that are attended to; 0: none.")
+    text_width: int = Field(4096, description="Width of the text embeddings.")
+    text_tokens: int = Field(512, description="Text tokens that are attended to, at most.")
+    text_billions: float = Field(5.68, description="Parameters of the text encoder, in billions.")
+    autoencoder: Literal["wan-2.1", "wan-2.2", "ltx-0.9.5", "ltx-2"] = Field("wan-2.1", description="Which autoencoder.")
+
+
 class ModelCard(BaseModel):
     """What a model can do, and its own numbers; everything model-specific lives here."""
 
@@ -93,7 +131,8 @@ class ModelCard(BaseModel):
     shortest: int = Field(description="L: fewest new slots of a segment.", examples=[4])
     defaults: RenderSettings = Field(description="Settings used where a render names none.")
     settings: list[str] = Field(description="Settings this model accepts.", examples=[["steps", "t0", "guide"]])
-    loras: list[str] = Field(default_factory=list, description="LoRA names it accepts.")
+    loras: list[str] = Field(default_factory=list, description="LoRA names it accepts: those that are installed.")
+    known_loras: dict[str, Lora] = Field(default_factory=dict, description="LoRAs that can be fetched for it, by name.")
     empty_condition: Literal["zeros", "grey"] = Field("zeros", description="What an empty condition slot holds.")
     family: Family = Field("nano", description="Which adapter renders with it.")
     condition: Literal["apart", "padded"] = Field(
@@ -108,6 +147,7 @@ class ModelCard(BaseModel):
     memory_gb: dict[Quality, float] = Field(
         default_factory=dict, description="GPU memory in GB that one whole window takes at most; empty: runs on a CPU."
     )
+    network: Network | None = Field(None, description="Geometry of its networks; null: it runs on a CPU.")
     words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
     speed: dict[str, float] = Field(
         default_factory=dict,
@@ -120,6 +160,19 @@ class ModelCard(BaseModel):
     def needs_gb(self) -> float:
         """GPU memory in GB below which it cannot render at all; 0: it runs on a CPU."""
         return min(self.memory_gb.values(), default=0.0)
+
+    def resolve(self, settings: RenderSettings) -> RenderSettings:
+        """Settings over those of the LoRAs they name, the first one's before the next one's, over the card's defaults.
+
+        LoRAs are named with their weights, but for 1.
+        """
+        asked = settings.loras or self.defaults.loras or []
+        known = {name: self.known_loras[name] for name in map(lora_name, asked) if name in self.known_loras}
+        for lora in known.values():
+            settings = settings.over(lora.settings)
+        weighed = [f"{lora}:{known[lora].weight:g}" if lora in known and known[lora].weight != 1 else lora
+                   for lora in asked]  # fmt: skip
+        return settings.over(self.defaults).model_copy(update={"loras": weighed or None})
 
     def check(self, settings: dict[str, Any]) -> None:
         """Refuse settings this model has no use for, naming those it accepts. Raises InvalidInput."""
@@ -134,10 +187,13 @@ class ModelCard(BaseModel):
         asked = settings.get("loras") or []
         wrong = sorted({lora_name(lora) for lora in asked} - set(self.loras))
         if wrong:
+            far = [name for name in wrong if name in self.known_loras]
             raise InvalidInput(
+                f"the LoRA {far[0]} of {self.id} is not on this machine" if far else
                 f"{', '.join(wrong)} is no LoRA of model {self.id}",
                 field="settings.loras",
                 allowed=", ".join(self.loras) or "none for this model",
-            )
+                next_call=f"dreamontage pull {self.id} --lora {far[0]} fetches it" if far else None,
+            )  # fmt: skip
         for lora in asked:
             lora_weight(lora)
