@@ -5,8 +5,7 @@ The input is 16 noise + 4 mask + 16 condition channels, so that open Wan-I2V wei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +15,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor, WanTransformer3DModel
 from torch import Tensor, nn
 
-__all__ = ["ExplicitRope", "ModelMixin", "NanoTransformer", "grid_positions", "init_from_scratch"]
+from dreamontage.generator.models.rope import ExplicitRope
+
+__all__ = ["ModelMixin", "NanoTransformer", "init_from_scratch"]
 # ModelMixin is exported because diffusers looks for it in a custom component's own module when it loads a pipeline.
 
 LATENT_CHANNELS = 16
@@ -24,55 +25,6 @@ MASK_CHANNELS = 4
 SHORTEST_TIME = 0.02
 """Below this flow time (of 0..1) a velocity towards a condition is no longer scaled up."""
 IN_CHANNELS = LATENT_CHANNELS + MASK_CHANNELS + LATENT_CHANNELS
-
-
-def grid_positions(frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """The (t, y, x) position of every token of a plain grid, in token order: float64 [frames*height*width, 3]."""
-    axes = [torch.arange(size, dtype=torch.float64, device=device) for size in (frames, height, width)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
-
-
-class ExplicitRope(nn.Module):
-    """Rotary tables for explicit (t, y, x) positions, fractional ones too; a drop-in for Wan's `rope` module.
-
-    Called with latents [B,C,T,h,w] it returns the stock module's tables bit for bit. Inside `with rope.at(positions)`
-    it returns the tables of those positions [N,3] instead, in token units: condition tokens appended to the sequence
-    can share the position of the slot they describe (Shared-RoPE).
-    """
-
-    def __init__(self, head_dim: int, patch_size: Sequence[int], theta: float = 10_000.0) -> None:
-        super().__init__()
-        side = 2 * (head_dim // 6)
-        self.axes = (head_dim - 2 * side, side, side)
-        self.patch_size = tuple(patch_size)
-        self.theta = theta
-        self._positions: Tensor | None = None
-
-    @contextmanager
-    def at(self, positions: Tensor) -> Iterator[None]:
-        """Use these positions [N,3] for every call in the block."""
-        self._positions = positions
-        try:
-            yield
-        finally:
-            self._positions = None
-
-    def tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [1,N,1,head_dim] in float32 for positions [N,3]; angles are computed in float64."""
-        angles = []
-        for axis, dim in enumerate(self.axes):
-            exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
-            angles.append(torch.outer(positions[:, axis].double(), 1.0 / self.theta**exponents))
-        angle = torch.cat(angles, dim=1).repeat_interleave(2, dim=1)[None, :, None]
-        return angle.cos().float(), angle.sin().float()
-
-    def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-        if self._positions is not None:
-            return self.tables(self._positions.to(hidden_states.device))
-        frames, height, width = (
-            size // patch for size, patch in zip(hidden_states.shape[2:], self.patch_size, strict=True)
-        )
-        return self.tables(grid_positions(frames, height, width, hidden_states.device))
 
 
 QUERIES = 512

@@ -69,10 +69,11 @@ class WanRun(FlowRun):
         """The velocity under the condition channels."""
         inputs = torch.cat([latents, self.mask[None], self.cond[None]], dim=1).to(network.dtype)
         pictures = None if self.pictures is None else self.pictures.to(network.device, network.dtype)
-        found: Tensor = network(
-            hidden_states=inputs, timestep=time.expand(len(latents)), encoder_hidden_states=text,
-            encoder_hidden_states_image=pictures, return_dict=False,
-        )[0]  # fmt: skip
+        with network.rope.at(range(self.cond.shape[1])):  # every slot where it is; nothing is appended to them
+            found: Tensor = network(
+                hidden_states=inputs, timestep=time.expand(len(latents)), encoder_hidden_states=text,
+                encoder_hidden_states_image=pictures, return_dict=False,
+            )[0]  # fmt: skip
         return found
 
 

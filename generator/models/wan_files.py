@@ -11,6 +11,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors import safe_open
 
+from dreamontage.generator.models.rope import ExplicitRope
 from dreamontage.generator.models.transformer import IN_CHANNELS, LATENT_CHANNELS
 from dreamontage.schemas.errors import InvalidInput
 
@@ -19,7 +20,8 @@ ORIGINAL = "WanModel"
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """The image-to-video transformer in a folder, of either layout. Raises InvalidInput where it has no 36 channels."""
+    """The image-to-video transformer in a folder, of either layout, with explicit positions. Raises InvalidInput where
+    it has no 36 channels."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["_class_name"] == ORIGINAL:
         model = _from_original(folder, config, dtype)
@@ -32,6 +34,8 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
             field="model",
             allowed=f"{IN_CHANNELS} in and {LATENT_CHANNELS} out: Wan image-to-video and Fun-InP",
         )
+    rope: Any = ExplicitRope(model.config["attention_head_dim"], model.config["patch_size"])
+    model.rope = rope
     frozen: WanTransformer3DModel = model.requires_grad_(False).eval()
     return frozen
 
