@@ -59,8 +59,8 @@ class Decision:
 
 
 def resolve_settings(card: ModelCard, settings: RenderSettings, segment: Segment) -> tuple[RenderSettings, Guide]:
-    """A segment's settings over the card's defaults, and its guide mode: the one the render names, else the plan's."""
-    resolved = settings.over(card.defaults)
+    """A segment's settings over its LoRAs' and the card's; its guide mode: the one that is named, else the plan's."""
+    resolved = card.resolve(settings)
     guide = settings.guide or segment.guide
     return resolved.model_copy(update={"guide": guide, "t0": resolved.t0 if guide == "follow" else None}), guide
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from dreamontage.generator.engines.engine import Engine, InProcess, Order
 from dreamontage.generator.engines.job import SegmentResult
-from dreamontage.generator.fingerprint import Decision, fingerprint
+from dreamontage.generator.fingerprint import Decision, fingerprint, resolve_settings
 from dreamontage.generator.models.family import Family
 from dreamontage.generator.sar import WARM_UP, Rendered, Shot, latents_hash, load_take, texts_of
 from dreamontage.generator.takes import TakeStore
+from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.plan import Segment
 
 
@@ -82,7 +83,7 @@ def render_segments(
     two steps.
     """
     engine = engine or InProcess(model)
-    loop = _Loop(shot, decisions, takes, engine, model.card.overlap)
+    loop = _Loop(shot, decisions, takes, engine, model.card)
     engine.learn(texts_of(model, shot, decisions))
 
     def told(key: int, done: int, steps: int, latents: Tensor) -> None:
@@ -103,10 +104,10 @@ class _Loop:
     """What of a shot's graph waits, runs and is done."""
 
     def __init__(
-        self, shot: Shot, decisions: Sequence[Decision], takes: TakeStore, engine: Engine, overlap: int
+        self, shot: Shot, decisions: Sequence[Decision], takes: TakeStore, engine: Engine, card: ModelCard
     ) -> None:
-        self.shot, self.takes, self.engine, self.overlap = shot, takes, engine, overlap
-        self.reach = overlap + WARM_UP
+        self.shot, self.takes, self.engine, self.card, self.overlap = shot, takes, engine, card, card.overlap
+        self.reach = card.overlap + WARM_UP
         self.nodes = nodes_of(decisions, self.reach)
         self.waiting = list(range(len(self.nodes)))
         self.running: dict[int, Named] = {}
@@ -128,7 +129,10 @@ class _Loop:
     def finish(self, key: int, result: SegmentResult) -> None:
         """Keep what the engine rendered."""
         named = self.running.pop(key)
-        info: dict[str, Any] = {"tail": named.tail, "held": named.held, "seed": named.node.decision.seed}
+        decision = named.node.decision
+        settings = resolve_settings(self.card, decision.settings, decision.segment)[0]
+        info: dict[str, Any] = {"tail": named.tail, "held": named.held, "seed": decision.seed}
+        info["settings"] = settings.model_dump(mode="json", exclude_none=True)
         if result.drift is not None:
             info["drift"] = [list(values) for values in result.drift]
         self.takes.save(named.name, result.latents, info)

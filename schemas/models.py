@@ -80,7 +80,7 @@ class Lora(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     summary: str = Field(description="What it does, in plain words.")
-    source: WeightsSource = Field(description="Its file; for two experts the high-noise one's, then the low-noise one's.")
+    source: WeightsSource = Field(description="Its file; for two experts the high-noise one's, then the other's.")
     licence: str = Field("Apache-2.0", description="Licence of the weights.")
     licence_url: str = Field("https://www.apache.org/licenses/LICENSE-2.0", description="Its text.")
     forbids: str = Field("", description="What the licence forbids or asks for, in plain words.")

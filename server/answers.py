@@ -262,6 +262,7 @@ class ModelLine(Answer):
     settings: list[str]
     defaults: dict[str, str | float | int | list[str]]
     loras: list[str]
+    get_loras: list[str]
     words: list[str]
 
 

@@ -256,11 +256,12 @@ def pull(
     model: Annotated[str, typer.Argument(help="Id of a model, see `dreamontage models`.")],
     source: Annotated[Path | None, typer.Option("--from", help="Folder with owner/name folders, not the hub.")] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Accept the licence without being asked.")] = False,
+    lora: Annotated[str, typer.Option("--lora", help="Fetch this LoRA for the model, not the model itself.")] = "",
 ) -> None:
-    """Fetch a model's weights; the same command goes on where an earlier one stopped."""
+    """Fetch a model's weights, or a LoRA for it; the same command goes on where an earlier one stopped."""
     from .models_cli import fetch
 
-    raise typer.Exit(fetch(model, source, accept))
+    raise typer.Exit(fetch(model, source, accept, lora))
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from dreamontage.generator.models import catalogue
-from dreamontage.generator.models.pulling import FolderStore, HubStore, pull
+from dreamontage.generator.models.pulling import FolderStore, HubStore, pull, pull_lora
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound
 
 
@@ -26,13 +26,20 @@ def show() -> int:
         licence = card.licence + (f": {card.forbids}" if card.forbids else "")
         table.add_row(card.id, "yes" if card.available else "pull", needs, own, licence, card.summary)
     console.print(table)
+    for card in catalogue.cards().values():
+        for name, lora in card.known_loras.items():
+            here = "installed" if name in card.loras else catalogue.pull_command(card.id, name)
+            console.print(f"LoRA {name} of {card.id} ({here}): {lora.summary} {lora.licence}.", highlight=False)
     chosen, note = catalogue.choose()
     console.print(note or f"model=auto takes {chosen.id} here.", highlight=False)
     return 0
 
 
-def fetch(model: str, source: Path | None, accept: bool) -> int:
-    """Fetch a model with a bar, its licence shown and asked for where it has to be accepted; 0 if it is there."""
+def fetch(model: str, source: Path | None, accept: bool, lora: str = "") -> int:
+    """Fetch a model, or a LoRA for it, with a bar, the licence shown and asked for where it has to be accepted.
+
+    0 if it is there.
+    """
     console = Console()
     try:
         card = catalogue.fetchable().get(model)
@@ -41,8 +48,9 @@ def fetch(model: str, source: Path | None, accept: bool) -> int:
             raise NotFound(f"no model that can be fetched is called {model!r}", field="model", allowed=names)
         if source is not None and not source.is_dir():
             raise InvalidInput(f"{source.name} is no folder", field="--from", allowed="one with owner/name folders")
-        console.print(f"{card.title}: {card.licence} ({card.licence_url}). {card.forbids}".strip(), highlight=False)
-        if card.must_accept and not accept and console.is_terminal:
+        terms, title = card.known_loras.get(lora, card), f"{card.title}, LoRA {lora}" if lora else card.title
+        console.print(f"{title}: {terms.licence} ({terms.licence_url}). {terms.forbids}".strip(), highlight=False)
+        if terms.must_accept and not accept and console.is_terminal:
             accept = typer.confirm("Do you accept this licence?")
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                    TimeRemainingColumn())  # fmt: skip
@@ -52,9 +60,11 @@ def fetch(model: str, source: Path | None, accept: bool) -> int:
             def on_bytes(file: str, done: int, total: int) -> None:
                 progress.update(bar, description=file, completed=done, total=total)
 
-            folder = pull(card, HubStore() if source is None else FolderStore(source), on_bytes, accept)
+            store = HubStore() if source is None else FolderStore(source)
+            fetched = pull_lora(card, lora, store, on_bytes, accept) if lora else pull(card, store, on_bytes, accept)
     except DreamontageError as error:
         console.print(f"[red]no[/]  {error}", highlight=False)
         return 1
-    console.print(f"{card.id} is at {folder}. plan_montage(model={card.id!r}) uses it.", highlight=False)
+    use = f"render_segments(settings={{'loras': [{lora!r}]}})" if lora else f"plan_montage(model={card.id!r})"
+    console.print(f"{title} is at {fetched}. {use} uses it.", highlight=False)
     return 0

@@ -67,7 +67,7 @@ def look_ahead(
         has_take=lambda fingerprint: (app.studio.takes / f"{fingerprint}.json").is_file(),
     )  # fmt: skip
     todo = [d.segment for d in decisions if d.action == "render"]
-    steps = request.settings.over(card.defaults).steps or 1
+    steps = card.resolve(request.settings).steps or 1
     others = [d.segment for d in decisions for _ in d.others]
     videos = request.takes if others else 1
     return plan, decisions, estimate(plan, card, request.quality, todo, steps, others, videos)

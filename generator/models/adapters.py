@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
+from safetensors import safe_open
 
+from dreamontage.generator.models.catalogue import LOW
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.models import lora_name, lora_weight
 
-LOW = "transformer_2."
-"""Prefix of the weights in a LoRA that belong to the low-noise expert; all others belong to the first."""
+PARTS = "transformer", "transformer_2"
+"""Prefixes of a LoRA's weights that belong to the first network, as those without one do, and to the second."""
+ORIGINAL = "diffusion_model."
+"""Prefix that diffusers' readers know a LoRA in the weights' original layout by; some files leave it out."""
 
 
 class Adapters:
-    """The LoRAs of one model. With two experts a LoRA goes on the high-noise one, but for what its file says is the
-    other's: arbitrary-frame LoRAs and those that `train adapt` makes are trained there. Needs peft."""
+    """The LoRAs of one model. With two experts a LoRA goes on the high-noise one, but for its `NAME.low.safetensors`
+    and what its file says is the other's: few-step LoRAs have a part for each, arbitrary-frame LoRAs and those that
+    `train adapt` makes are trained on the first alone. Needs peft."""
 
     def __init__(self, folder: Path, networks: Sequence[Any], reader: Any = WanLoraLoaderMixin) -> None:
         """`reader`: diffusers' class that knows the layouts of this family's LoRA files."""
@@ -51,12 +57,23 @@ class Adapters:
                 field="settings.loras",
                 next_call=f"put its file at loras/{file.name} in the model's folder",
             )
-        state = self.reader.lora_state_dict(str(file))
-        low = {key.removeprefix(LOW): value for key, value in state.items() if key.startswith(LOW)}
-        high = {key.removeprefix("transformer."): value for key, value in state.items() if not key.startswith(LOW)}
+        low = file.with_name(f"{name}{LOW}.safetensors")
+        high = self._read(file)
+        parts = [(high, PARTS[0]), (self._read(low), PARTS[0]) if low.is_file() else (high, PARTS[1])]
         on = []
-        for network, own in zip(self.networks, (high, low), strict=False):
-            if own:
-                network.load_lora_adapter(own, prefix=None, adapter_name=name)
+        for network, ((state, metadata), part) in zip(self.networks, parts, strict=False):
+            if any(key.startswith(f"{part}.") for key in state):
+                with warnings.catch_warnings():  # several LoRAs on one network are what is meant
+                    warnings.filterwarnings("ignore", "Already found a `peft_config`")
+                    network.load_lora_adapter(state, prefix=part, adapter_name=name, metadata=metadata)
                 on.append(network)
         return on
+
+    def _read(self, file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """A file's weights under diffusers' names, each with its network's prefix, and what it says of their scale."""
+        source: str | dict[str, Any] = str(file)
+        with safe_open(file, "pt") as weights:
+            if any(key.startswith("blocks.") and ".self_attn." in key for key in weights.keys()):  # noqa: SIM118
+                source = {ORIGINAL + key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+        state, metadata = self.reader.lora_state_dict(source, return_lora_metadata=True)
+        return {key if key.startswith(PARTS) else f"{PARTS[0]}.{key}": value for key, value in state.items()}, metadata

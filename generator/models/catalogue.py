@@ -27,6 +27,8 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 CARD = "card.json"
 INDEX = "model_index.json"
 LORAS = "loras"
+LOW = ".low"
+"""Ends the name of the file that is a LoRA's part for the low-noise expert: `NAME.low.safetensors`."""
 
 
 def cards() -> dict[str, ModelCard]:
@@ -57,10 +59,21 @@ def weights_folder(model_id: str) -> Path:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card in a pipeline folder, with the LoRAs beside it; `available` is set from what the folder holds."""
+    """The card in a pipeline folder, with the LoRAs beside it and those that the catalogue knows by now.
+
+    `available` is set from what the folder holds.
+    """
     found = ModelCard.model_validate_json((folder / CARD).read_text(encoding="utf-8"))
-    loras = [*found.loras, *(file.stem for file in sorted((folder / LORAS).glob("*.safetensors")))]
-    return found.model_copy(update={"available": (folder / INDEX).exists(), "loras": list(dict.fromkeys(loras))})
+    beside = (file.stem for file in sorted((folder / LORAS).glob("*.safetensors")))
+    loras = [*found.loras, *(name for name in beside if not name.endswith(LOW))]
+    known = fetchable()[found.id].known_loras if found.id in fetchable() else {}
+    return found.model_copy(
+        update={
+            "available": (folder / INDEX).exists(),
+            "loras": list(dict.fromkeys(loras)),
+            "known_loras": known | found.known_loras,
+        }
+    )
 
 
 @cache
@@ -76,9 +89,14 @@ def models_folder() -> Path:
     return Path(listed[0]) if listed else _beside_studio()
 
 
-def pull_command(model_id: str) -> str:
-    """What a user types to fetch a model."""
-    return f"dreamontage pull {model_id}"
+def pull_command(model_id: str, lora: str = "") -> str:
+    """What a user types to fetch a model, or a LoRA for it."""
+    return f"dreamontage pull {model_id}" + (f" --lora {lora}" if lora else "")
+
+
+def lora_files(model_id: str, name: str) -> list[Path]:
+    """Where a LoRA of a model lies, or would: its file, and its part for the low-noise expert."""
+    return [weights_folder(model_id) / LORAS / f"{name}{part}.safetensors" for part in ("", LOW)]
 
 
 def gpu_memory_gb() -> float:
@@ -158,11 +176,8 @@ def _file_hash(path: Path, size: int, modified_ns: int) -> str:
 
 def lora_hash(model_id: str, name: str) -> str:
     """sha256 of a LoRA in a model's folder, "" where it is not there: part of the recipe of a take that uses it."""
-    path = weights_folder(model_id) / LORAS / f"{name}.safetensors"
-    if not path.is_file():
-        return ""
-    state = path.stat()
-    return _file_hash(path, state.st_size, state.st_mtime_ns)
+    states = [(path, path.stat()) for path in lora_files(model_id, name) if path.is_file()]
+    return "+".join(_file_hash(path, state.st_size, state.st_mtime_ns) for path, state in states)
 
 
 def _beside_studio() -> Path:

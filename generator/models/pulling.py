@@ -1,4 +1,4 @@
-"""Fetching a model: from the hub, or from a folder that holds the same repositories. Imports no torch.
+"""Fetching a model, or a LoRA for one: from the hub, or from a folder with the same repositories. Imports no torch.
 
 What is fetched gathers in a hidden folder and becomes a model when it is whole: an interrupted pull goes on where it
 stopped, and no half model is ever seen.
@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from dreamontage.generator.files import write_whole
 from dreamontage.generator.models import catalogue
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound, StudioFull
-from dreamontage.schemas.models import ModelCard, WeightsSource
+from dreamontage.schemas.models import Lora, ModelCard, WeightsSource
 
 SPARE = 2**30
 """Bytes of disk that stay free."""
@@ -162,20 +162,58 @@ def pull(
     if not card.sources:
         raise InvalidInput(f"{card.id} is not fetched from anywhere", field="model", next_call="dreamontage models")
     if card.must_accept and not accepted:
-        raise InvalidInput(
-            f"{card.title} is under {card.licence}: {card.forbids}",
-            field="licence",
-            allowed=f"read {card.licence_url}, then accept it",
-            next_call=f"{catalogue.pull_command(card.id)} --accept",
-        )
-    wanted = [(source, _chosen(store, source)) for source in card.sources]
+        raise _to_accept(card.title, card, catalogue.pull_command(card.id))
+    _gather(card.id, store, card.sources, partial, on_bytes)
+    _complete(partial, card)
+    partial.rename(target)
+    return target
+
+
+def pull_lora(card: ModelCard, name: str, store: Store, on_bytes: OnBytes, accepted: bool = False) -> Path:
+    """Fetch a LoRA into the `loras/` of an installed model and return where it is; at once where it is there.
+
+    Raises NotFound where the model is not here or knows no such LoRA, and what `pull` raises.
+    """
+    target, low = catalogue.lora_files(card.id, name)
+    if target.is_file():
+        return target
+    if name not in card.known_loras:
+        raise NotFound(
+            f"{card.id} knows no LoRA called {name!r} to fetch", field="--lora",
+            allowed=", ".join(card.known_loras) or "none",
+            next_call=f"a file of your own is used by its name at loras/{target.name} in the model's folder",
+        )  # fmt: skip
+    lora = card.known_loras[name]
+    if lora.must_accept and not accepted:
+        raise _to_accept(f"The LoRA {name}", lora, catalogue.pull_command(card.id, name))
+    partial = target.parent / f".{name}.part"
+    _gather(f"the LoRA {name}", store, [lora.source], partial, on_bytes)
+    # Seen from the moment its own file is there: the low-noise expert's part comes first.
+    for file, path in reversed([*zip(lora.source.files, (target, low), strict=False)]):
+        (partial / file).rename(path)
+    shutil.rmtree(partial)
+    return target
+
+
+def _to_accept(what: str, terms: ModelCard | Lora, command: str) -> InvalidInput:
+    return InvalidInput(
+        f"{what} is under {terms.licence}: {terms.forbids}",
+        field="licence",
+        allowed=f"read {terms.licence_url}, then accept it",
+        next_call=f"{command} --accept",
+    )
+
+
+def _gather(what: str, store: Store, sources: Sequence[WeightsSource], partial: Path, on_bytes: OnBytes) -> None:
+    """Bring the files of these sources into a folder, going on with what is there. Raises StudioFull and others."""
+    wanted = [(source, _chosen(store, source)) for source in sources]
     total = sum(file.bytes for _, files in wanted for file in files)
     partial.mkdir(parents=True, exist_ok=True)
     there = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     if (free := shutil.disk_usage(partial).free) < total - there + SPARE:
         raise StudioFull(
-            f"{card.id} takes {total / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free",
-            allowed=f"{(total - there + SPARE) / 1e9:.1f} GB free at {root.name}",
+            f"{what} takes {total / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free",
+            allowed=f"{(total - there + SPARE) / 1e9:.1f} GB free at {partial.parent.name}",
             next_call="free some space, or name another disk's folder in DREAMONTAGE_MODELS",
         )
     done = 0
@@ -185,11 +223,8 @@ def pull(
             done += file.bytes
             on_bytes(file.path, done, total)
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # huggingface_hub's notes on what it has
-    for source in card.sources:
+    for source in sources:
         shutil.rmtree(partial / source.into / ".cache", ignore_errors=True)
-    _complete(partial, card)
-    partial.rename(target)
-    return target
 
 
 def _chosen(store: Store, source: WeightsSource) -> list[Remote]:

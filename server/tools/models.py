@@ -30,6 +30,7 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
             settings=card.settings,
             defaults=card.defaults.model_dump(exclude_none=True, exclude={"negative_prompt"}),
             loras=card.loras,
+            get_loras=[pull_command(card.id, name) for name in card.known_loras if name not in card.loras],
             words=card.words,
         )
         for card in cards().values()
@@ -41,5 +42,7 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
         needs = f" Needs a GPU with {line.needs_gpu_gb:g} GB." if line.needs_gpu_gb else ""
         licence = f" Licence: {line.licence}{f', {line.forbids}' if line.forbids else ''}." if line.needs_gpu_gb else ""
         words = f" Prompt words: {', '.join(line.words)}." if line.words else ""
-        texts.append(f"{line.id}{missing}: {line.summary} Settings: {defaults}.{words}{needs}{licence}")
+        loras = f" LoRAs: {', '.join(line.loras)}." if line.loras else ""
+        loras += f" LoRAs to get: {', '.join(line.get_loras)}." if line.get_loras and line.available else ""
+        texts.append(f"{line.id}{missing}: {line.summary} Settings: {defaults}.{words}{loras}{needs}{licence}")
     return reply("\n".join(texts), ModelsAnswer(models=lines))
