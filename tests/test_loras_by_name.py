@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 from desk import Desk
-from diffusers import WanImageToVideoPipeline
+from diffusers import WanImageToVideoPipeline, WanVACETransformer3DModel
 from safetensors.torch import load_file, save_file
 from test_wan import CARD, ours, window
+from tiny_families import save_tiny_vace
 from tiny_wan import save_tiny_wan
 from typer.testing import CliRunner
 
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import denoise
 from dreamontage.generator.models.loading import load_model
 from dreamontage.generator.models.pulling import FolderStore, pull_lora
@@ -149,6 +151,14 @@ def test_each_expert_gets_its_part_as_in_diffusers_own_pipeline(a14b: Path, shel
     pull_lora(catalogue.card("a14b"), "free", FolderStore(shelf), lambda *one: None, accepted=True)
     family.adapters.use(["free:0.5"])
     assert "free" in family.experts.high.peft_config and "free" not in family.experts.low.peft_config
+
+
+def test_a_text_to_video_lora_goes_on_the_main_blocks_of_a_vace_model(a14b: Path, shelf: Path, tmp_path: Path) -> None:
+    network = WanVACETransformer3DModel.from_pretrained(save_tiny_vace(tmp_path / "vace") / "transformer")
+    pull_lora(catalogue.card("a14b"), "few", FolderStore(shelf), lambda *one: None)
+    Adapters(a14b / "loras", [network]).use(["few"])
+    on = {name.split(".")[0] for name, _ in network.named_parameters() if "lora" in name}
+    assert on == {"blocks"}
 
 
 def test_a_render_with_a_few_step_lora_takes_its_steps_and_says_so_in_its_takes(

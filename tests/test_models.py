@@ -185,11 +185,14 @@ def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
     assert catalogue.choose(0.0)[0].id == "nano"
 
 
-def test_every_model_of_the_catalogue_names_a_commit_a_licence_and_what_it_needs() -> None:
+def test_every_model_of_the_catalogue_and_its_loras_names_a_revision_a_licence_and_what_it_needs() -> None:
     for card in catalogue.fetchable().values():
         assert card.licence and card.licence_url and card.needs_gb and card.fps and card.summary
         assert card.window - card.overlap >= 2 * card.shortest
-        assert all(len(source.revision) == 40 for source in card.sources)
+        sources = [*card.sources, *(lora.source for lora in card.known_loras.values())]
+        assert all(len(source.revision) == 40 or source.revision == "main" for source in sources)
+        assert all(len(lora.source.files) <= 2 and lora.licence_url for lora in card.known_loras.values())
+        assert all(lora.forbids or not lora.must_accept for lora in card.known_loras.values())
         assert all(set(card.sizes[quality]) == {"16:9", "9:16", "1:1"} for quality in ("draft", "standard"))
         assert all(w % 16 == h % 16 == 0 for sizes in card.sizes.values() for w, h in sizes.values())
         card.check(card.defaults.model_dump(exclude_none=True))
