@@ -11,11 +11,10 @@ from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
 from safetensors import safe_open
 
 from dreamontage.generator.models.catalogue import LOW
+from dreamontage.generator.models.switching import put_lora
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.models import lora_name, lora_weight
 
-PARTS = "transformer", "transformer_2"
-"""Prefixes of a LoRA's weights that belong to the first network, as those without one do, and to the second."""
 ORIGINAL = "diffusion_model."
 """Prefix that diffusers' readers know a LoRA in the weights' original layout by; some files leave it out."""
 
@@ -24,6 +23,9 @@ class Adapters:
     """The LoRAs of one model. With two experts a LoRA goes on the high-noise one, but for its `NAME.low.safetensors`
     and what its file says is the other's: few-step LoRAs have a part for each, arbitrary-frame LoRAs and those that
     `train adapt` makes are trained on the first alone. Needs peft."""
+
+    parts: tuple[str, str] = ("transformer", "transformer_2")
+    """Prefixes of a LoRA's weights that belong to the first network, as those without one do, and to the second."""
 
     def __init__(self, folder: Path, networks: Sequence[Any], reader: Any = WanLoraLoaderMixin) -> None:
         """`reader`: diffusers' class that knows the layouts of this family's LoRA files."""
@@ -59,13 +61,13 @@ class Adapters:
             )
         low = file.with_name(f"{name}{LOW}.safetensors")
         high = self._read(file)
-        parts = [(high, PARTS[0]), (self._read(low), PARTS[0]) if low.is_file() else (high, PARTS[1])]
+        parts = [(high, self.parts[0]), (self._read(low), self.parts[0]) if low.is_file() else (high, self.parts[1])]
         on = []
         for network, ((state, metadata), part) in zip(self.networks, parts, strict=False):
             if any(key.startswith(f"{part}.") for key in state):
                 with warnings.catch_warnings():  # several LoRAs on one network are what is meant
                     warnings.filterwarnings("ignore", "Already found a `peft_config`")
-                    network.load_lora_adapter(state, prefix=part, adapter_name=name, metadata=metadata)
+                    put_lora(network, state, part, name, metadata)
                 on.append(network)
         return on
 
@@ -76,4 +78,5 @@ class Adapters:
             if any(key.startswith("blocks.") and ".self_attn." in key for key in weights.keys()):  # noqa: SIM118
                 source = {ORIGINAL + key: weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
         state, metadata = self.reader.lora_state_dict(source, return_lora_metadata=True)
-        return {key if key.startswith(PARTS) else f"{PARTS[0]}.{key}": value for key, value in state.items()}, metadata
+        named = {key if key.startswith(self.parts) else f"{self.parts[0]}.{key}": value for key, value in state.items()}
+        return named, metadata

@@ -1,39 +1,46 @@
-"""LTX's autoencoder, slot by slot: 8 frames a slot, 32 pixels a latent, a decoder that looks ahead."""
+"""LTX's and LTX-2's autoencoders, slot by slot: 8 frames a slot, 32 pixels a latent, a decoder that looks ahead."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
+from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from torch import Tensor
 
 DECODE_TIME, DECODE_NOISE = 0.05, 0.025
 """What a decoder that knows its input's noise is told, and the noise it is given (diffusers' examples for 0.9.5)."""
 
 
-class LtxAutoencoder(AutoencoderKLLTXVideo):
-    """`AutoencoderKLLTXVideo` in float32 with `decode_slot`, and its statistics in the configuration as Wan's has them.
+class SlotAutoencoder:
+    """What makes a stock class of LTX one in float32 with `decode_slot`, and its statistics in the configuration as
+    Wan's has them.
 
     The decoder is not causal: a slot's frames depend on `ahead` slots after it and as many before it that are shown to
     it, and on further ones less and less. Noise is drawn by slot number, so that pieces do not change pixels.
     """
 
-    ahead = 3
+    ahead: int
+    config: Any
+    decode: Any
+    temporal_compression_ratio: int
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> LtxAutoencoder:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
         """As the stock class."""
-        vae: LtxAutoencoder = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        stock: Any = super()
+        vae = stock.from_pretrained(pretrained_model_name_or_path, **kwargs)
         spread = vae.latents_std / vae.config["scaling_factor"]
-        statistics = {"latents_mean": vae.latents_mean.tolist(), "latents_std": spread.tolist()}
-        vae.register_to_config(**statistics)  # type: ignore[no-untyped-call]
-        return vae
+        vae.register_to_config(latents_mean=vae.latents_mean.tolist(), latents_std=spread.tolist())
+        found: Self = vae
+        return found
 
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:
         """As the stock class: video [B,3,1+8m,H,W] in -1..1 to `.latent_dist` over raw latents."""
+        stock: Any = super()
         with torch.autocast(x.device.type, enabled=False):
-            return super().encode(x.float(), return_dict=return_dict)
+            return stock.encode(x.float(), return_dict=return_dict)
 
     def decode_slot(
         self, z: Tensor, state: list[Tensor] | None, after: Tensor | None = None
@@ -64,3 +71,15 @@ class LtxAutoencoder(AutoencoderKLLTXVideo):
         ]
         mixed = (1 - DECODE_NOISE) * z + DECODE_NOISE * torch.stack(noise, dim=2).to(z)
         return mixed, z.new_tensor([DECODE_TIME])
+
+
+class LtxAutoencoder(SlotAutoencoder, AutoencoderKLLTXVideo):  # type: ignore[misc]
+    """LTX-Video's."""
+
+    ahead = 3
+
+
+class Ltx2Autoencoder(SlotAutoencoder, AutoencoderKLLTX2Video):  # type: ignore[misc]
+    """LTX-2's, whose blocks are deeper: it is shown one slot more than the three that its authors' tiles overlap by."""
+
+    ahead = 4
