@@ -17,6 +17,10 @@ StepCallback = Callable[[int, int, Tensor], None]
 """Called before the first and after every denoising step with (steps done, steps, latents [C,n,h,w])."""
 
 
+PASSES = "cond", "uncond"
+"""The passes of guidance, as diffusers' caches tell them apart."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How one window is denoised. `t0` below 1 starts from the guide; `guidance` 1 is off; `loras` as in settings."""

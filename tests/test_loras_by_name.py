@@ -21,7 +21,7 @@ from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import denoise
 from dreamontage.generator.models.loading import load_model
 from dreamontage.generator.models.pulling import FolderStore, pull_lora
-from dreamontage.generator.models.wan import load
+from dreamontage.generator.models.wan import WanFamily
 from dreamontage.generator.sampling import Sampling
 from dreamontage.generator.takes import Takes
 from dreamontage.schemas.anchor import Anchor
@@ -134,7 +134,7 @@ def test_a_loras_own_settings_stand_where_none_are_named(a14b: Path) -> None:
 
 def test_each_expert_gets_its_part_as_in_diffusers_own_pipeline(a14b: Path, shelf: Path) -> None:
     pull_lora(catalogue.card("a14b"), "few", FolderStore(shelf), lambda *one: None)
-    family = load(a14b, CARD, CPU, torch.float32)
+    family = WanFamily.load(a14b, CARD, CPU, torch.float32)
     plain = ours(family, True, 1.0, 5.0)
     sampling = Sampling(steps=4, shift=5.0, loras=("few",))
     mine = denoise(family.begin(window(True), sampling, torch.Generator().manual_seed(7))).latents

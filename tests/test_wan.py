@@ -23,7 +23,7 @@ from dreamontage.generator.decoding import StreamingEncoder
 from dreamontage.generator.fingerprint import decide
 from dreamontage.generator.models.family import Pin, Window, denoise
 from dreamontage.generator.models.loading import load_model
-from dreamontage.generator.models.wan import WanFamily, load
+from dreamontage.generator.models.wan import WanFamily
 from dreamontage.generator.pipeline import NANO
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.sampling import Sampling
@@ -78,31 +78,31 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("last", [False, True], ids=["first frame", "first and last"])
 def test_two_experts_give_what_diffusers_pipeline_gives(experts: Path, last: bool) -> None:
-    family = load(experts, CARD, CPU, torch.float32)
+    family = WanFamily.load(experts, CARD, CPU, torch.float32)
     assert (theirs(experts, last, 3.5, 5.0) - ours(family, last, 3.5, 5.0)).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["I2V", "FLF2V"])
 def test_the_picture_branch_gives_what_diffusers_pipeline_gives(tmp_path: Path, last: bool) -> None:
     folder = save_clip_branch(tmp_path / "i2v", pictures=2 if last else 1)
-    family = load(folder, CARD, CPU, torch.float32)
+    family = WanFamily.load(folder, CARD, CPU, torch.float32)
     assert (theirs(folder, last, 5.0, 3.0) - ours(family, last, 5.0, 3.0)).abs().max() <= 1e-4
 
 
 def test_a_transformer_in_the_original_layout_is_the_same_transformer(tmp_path: Path) -> None:
     folder = save_clip_branch(tmp_path / "i2v")
-    before = ours(load(folder, CARD, CPU, torch.float32), False, 1.0, 3.0)
+    before = ours(WanFamily.load(folder, CARD, CPU, torch.float32), False, 1.0, 3.0)
     save_original(folder / "transformer")
     config = json.loads((folder / "transformer" / "config.json").read_text())
     assert config["_class_name"] == "WanModel" and "blocks.0.self_attn.q.weight" in load_file(
         folder / "transformer" / "diffusion_pytorch_model.safetensors"
     )
-    after = ours(load(folder, CARD, CPU, torch.float32), False, 1.0, 3.0)
+    after = ours(WanFamily.load(folder, CARD, CPU, torch.float32), False, 1.0, 3.0)
     assert (after - before).abs().max() <= 1e-5
 
 
 def test_the_autoencoder_encodes_in_pieces_what_it_encodes_whole(experts: Path) -> None:
-    vae = load(experts, CARD, CPU, torch.float32).vae
+    vae = WanFamily.load(experts, CARD, CPU, torch.float32).vae
     video = torch.rand(17, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
     stream = StreamingEncoder(vae)
     pieces = [stream.next(video[start:stop]) for start, stop in ((0, 5), (5, 13), (13, 17))]
@@ -112,7 +112,7 @@ def test_the_autoencoder_encodes_in_pieces_what_it_encodes_whole(experts: Path) 
 def test_a_lora_goes_on_the_first_expert_by_name_and_weight(experts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a14b"
     shutil.copytree(experts, folder)
-    family = load(folder, CARD, CPU, torch.float32)
+    family = WanFamily.load(folder, CARD, CPU, torch.float32)
     plain = ours(family, True, 1.0, 5.0)
     state = {
         f"transformer.blocks.0.attn1.to_q.lora_{side}.weight": torch.full(shape, 0.3)
@@ -172,7 +172,7 @@ def test_a_montage_is_rendered_and_delivered_in_its_own_format(
 
 
 def test_the_guide_is_where_denoising_starts_and_leaves_the_condition_alone(experts: Path) -> None:
-    family = load(experts, CARD.model_copy(update={"condition": "apart"}), CPU, torch.float32)
+    family = WanFamily.load(experts, CARD.model_copy(update={"condition": "apart"}), CPU, torch.float32)
     guide = torch.randn(16, SLOTS, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(3))
 
     def begun(guide: torch.Tensor | None, t0: float) -> Any:

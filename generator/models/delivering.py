@@ -11,6 +11,7 @@ import torch
 
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.family import Window
+from dreamontage.generator.models.switching import coder_under
 from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampling
 from dreamontage.schemas.errors import RenderFailed
@@ -49,6 +50,10 @@ def load_deliverer(model_id: str, device: str = "cpu", switches: Switches = PLAI
         from dreamontage.generator.models.autoencoder import NanoAutoencoder
 
         vae = NanoAutoencoder.from_pretrained(folder / "vae")
+    elif kind == "AutoencoderKLLTX2Video":
+        from dreamontage.generator.models.ltx_autoencoder import Ltx2Autoencoder
+
+        vae = Ltx2Autoencoder.from_pretrained(folder / "vae")
     elif "LTX" in kind:
         from dreamontage.generator.models.ltx_autoencoder import LtxAutoencoder
 
@@ -57,5 +62,5 @@ def load_deliverer(model_id: str, device: str = "cpu", switches: Switches = PLAI
         from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 
         vae = WanAutoencoder.from_pretrained(folder / "vae")
-    vae = vae.float().requires_grad_(False).eval().to(device)
+    vae = coder_under(vae, torch.device(device), switches)
     return Deliverer(catalogue.card(model_id), vae, computes(number_type(vae.device), switches))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamontage.generator.sampling import Sampling, ScheduledRun, step_times
+from dreamontage.generator.sampling import PASSES, Sampling, ScheduledRun, step_times
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Experts:
     def at(self, time: Tensor) -> Any:
         """The network for a timestep in 0..1000."""
         return self.high if self.low is None or time >= self.boundary * 1000 else self.low
+
+    def forget(self) -> None:
+        """Let go of what a cache keeps of the window before."""
+        for network in filter(None, (self.high, self.low)):
+            network._reset_stateful_cache()
 
 
 class FlowRun(ScheduledRun, ABC):
@@ -48,6 +53,7 @@ class FlowRun(ScheduledRun, ABC):
         """`texts`: the prompt's embeddings [1,tokens,width], then, where guidance is on, the negative prompt's."""
         super().__init__(cond, fixed, sampling, generator, guide)
         self.experts = experts
+        experts.forget()
         self.texts = [text.to(cond.device, experts.high.dtype) for text in texts]
         shift = "flow_shift" if "flow_shift" in scheduler.config else "shift"
         self.scheduler = type(scheduler).from_config(scheduler.config, **{shift: sampling.shift})
@@ -65,8 +71,12 @@ class FlowRun(ScheduledRun, ABC):
     def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
         """The flow's velocity ε − x0, [1,C,n,h,w] in float32, with guidance."""
         network = self.experts.at(time)
-        told = self.predict(network, latents, time, self.texts[0]).float()
+        told = self._pass(0, network, latents, time)
         if self.guidance <= 1:
             return told
-        untold = self.predict(network, latents, time, self.texts[1]).float()
+        untold = self._pass(1, network, latents, time)
         return untold + self.guidance * (told - untold)
+
+    def _pass(self, number: int, network: Any, latents: Tensor, time: Tensor) -> Tensor:
+        with network.cache_context(PASSES[number]):
+            return self.predict(network, latents, time, self.texts[number]).float()

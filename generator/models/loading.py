@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.switching import check_switches
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import PLAIN, Switches
@@ -20,15 +21,16 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
     """
     folder = Path(model) if Path(model).is_dir() else catalogue.weights_folder(str(model))
     card, device = catalogue.read_card(folder), torch.device(device)
+    check_switches(card, switches)
     _require_room(card, device)
     if card.family == "nano":
         from dreamontage.generator.pipeline import DreaMontagePipeline
 
         return DreaMontagePipeline.from_pretrained(folder).to(device)
     if card.family == "wan":
-        from dreamontage.generator.models.wan import load
+        from dreamontage.generator.models.wan import WanFamily
 
-        return load(folder, card, device, switches=switches)
+        return WanFamily.load(folder, card, device, switches=switches)
     if card.family == "vace":
         from dreamontage.generator.models.vace import VaceFamily
 
@@ -41,6 +43,10 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
         from dreamontage.generator.models.ltx import LtxFamily
 
         return LtxFamily.load(folder, card, device, switches=switches)
+    if card.family == "ltx2":
+        from dreamontage.generator.models.ltx2 import Ltx2Family
+
+        return Ltx2Family.load(folder, card, device, switches=switches)
     raise RenderFailed(
         f"{card.id} is of the family {card.family}, which this version cannot render", next_call="list_models()"
     )

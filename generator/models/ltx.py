@@ -24,9 +24,10 @@ from dreamontage.generator.conditioning.encoding import normalise
 from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.ltx_autoencoder import LtxAutoencoder
+from dreamontage.generator.models.switching import coder_under, rests_on, run_under, straight_to
 from dreamontage.generator.models.wan_text import WanTexts
 from dreamontage.generator.numbers import computes, number_type
-from dreamontage.generator.sampling import Sampled, Sampling
+from dreamontage.generator.sampling import PASSES, Sampled, Sampling
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import PLAIN, Switches
 
@@ -66,6 +67,7 @@ class LtxRun:
     ) -> None:  # fmt: skip
         """`texts`: the prompt's embeddings [1,tokens,width], then, where guidance is on, the negative prompt's."""
         self.network, self.texts, self.generator = family.network, texts, generator
+        self.network._reset_stateful_cache()
         self.guidance, self.canvas = sampling.guidance, canvas
         _, slots, height, width = canvas.latents.shape
         extra = [known for known, _, _ in canvas.extra]
@@ -107,13 +109,17 @@ class LtxRun:
         self.shown = latents
         times = self._token_times(time)
         told, *untold = (
-            self.network(
+            self._predicted(latents, times, text, name) for text, name in zip(self.texts, PASSES, strict=False)
+        )
+        found: Tensor = untold[0] + self.guidance * (told - untold[0]) if untold else told
+        return found
+
+    def _predicted(self, latents: Tensor, times: Tensor, text: Tensor, name: str) -> Tensor:
+        with self.network.cache_context(name):
+            found: Tensor = self.network(
                 hidden_states=latents.to(self.network.dtype), encoder_hidden_states=text.to(self.network.dtype),
                 timestep=times, encoder_attention_mask=None, video_coords=self.places, return_dict=False,
-            )[0].float()
-            for text in self.texts
-        )  # fmt: skip
-        found: Tensor = untold[0] + self.guidance * (told - untold[0]) if untold else told
+            )[0].float()  # fmt: skip
         return found
 
     def advance(self, velocity: Tensor, time: Tensor, latents: Tensor) -> Tensor:
@@ -148,7 +154,7 @@ class LtxFamily:
     stride, scale = 8, 32
 
     def __init__(
-        self, card: ModelCard, vae: Any, network: Any, scheduler: Any, texts: LtxTexts, adapters: Adapters,
+        self, card: ModelCard, vae: Any, network: Any, scheduler: Any, texts: Any, adapters: Adapters,
         computes: str,
     ) -> None:  # fmt: skip
         self.card, self.vae, self.network, self.scheduler = card, vae, network, scheduler
@@ -161,14 +167,16 @@ class LtxFamily:
     ) -> LtxFamily:  # fmt: skip
         """From a folder as diffusers' pipeline saves it; the autoencoder stays in float32."""
         dtype = dtype or number_type(device)
-        network: Any = LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=dtype)
-        vae: Any = LtxAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        network = LTXVideoTransformer3DModel.from_pretrained(
+            folder / "transformer", torch_dtype=dtype, **straight_to(rests_on(device, switches))
+        )
+        network = run_under(network, device, switches)
         return cls(
             card,
-            vae.requires_grad_(False).eval().to(device),
-            network.requires_grad_(False).eval().to(device),
+            coder_under(LtxAutoencoder.from_pretrained(folder / "vae"), device, switches),
+            network,
             FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-            LtxTexts(folder, network.config["caption_channels"], device),
+            LtxTexts(folder, network.config["caption_channels"], device, dtype, switches.offload == "group"),
             Adapters(folder / "loras", [network], LTXVideoLoraLoaderMixin),
             computes(dtype, switches),
         )

@@ -7,13 +7,11 @@ grey video that is encoded whole ("padded": as the weights were trained and as d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -21,15 +19,11 @@ from dreamontage.generator.conditioning import Assembled, assemble
 from dreamontage.generator.conditioning.encoding import encode_video
 from dreamontage.generator.conditioning.window import LAST_FRAME, WHOLE
 from dreamontage.generator.decoding import to_pixels
-from dreamontage.generator.models.adapters import Adapters
 from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.flow_family import PromptedFamily
-from dreamontage.generator.models.flow_run import Experts, FlowRun
+from dreamontage.generator.models.flow_run import FlowRun
 from dreamontage.generator.models.slot_conditions import assembled, grey, kept
-from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 from dreamontage.generator.models.wan_files import load_transformer
-from dreamontage.generator.models.wan_text import WanTexts
-from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampling
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.models import ModelCard
@@ -83,6 +77,26 @@ class WanFamily(PromptedFamily):
 
     pictures: tuple[Any, Any] | None = None
 
+    @classmethod
+    def load(
+        cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None,
+        switches: Switches = PLAIN,
+    ) -> Self:  # fmt: skip
+        """As every Wan model; the vision encoder stays on the CPU. Raises InvalidInput."""
+        family = super().load(folder, card, device, dtype, switches)
+        if (folder / "image_encoder" / "config.json").is_file():
+            from transformers import CLIPImageProcessor, CLIPVisionModel
+
+            encoder = CLIPVisionModel.from_pretrained(folder / "image_encoder", dtype=torch.float32)
+            processor = CLIPImageProcessor.from_pretrained(folder / "image_processor")
+            family.pictures = encoder.requires_grad_(False), processor
+        return family
+
+    @classmethod
+    def read(cls, folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+        """Of either layout, with the condition's channels."""
+        return load_transformer(folder, dtype, device)
+
     @torch.no_grad()
     def begin(self, window: Window, sampling: Sampling, generator: torch.Generator) -> Run:
         """Encode a window's conditions and prompts and draw its noise."""
@@ -114,35 +128,3 @@ class WanFamily(PromptedFamily):
         inputs = processor(images=[Image.fromarray(frame) for frame in frames], return_tensors="pt")
         found: Tensor = encoder(**inputs.to(encoder.device), output_hidden_states=True).hidden_states[-2]
         return found
-
-
-def load(
-    folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None, switches: Switches = PLAIN
-) -> WanFamily:
-    """A Wan image-to-video model from its folder; the autoencoder stays in float32. Raises InvalidInput."""
-    dtype = dtype or number_type(device)
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    networks = [
-        load_transformer(folder / part, dtype).to(device)  # type: ignore[arg-type]
-        for part in ("transformer", "transformer_2")
-        if (folder / part / "config.json").is_file()
-    ]
-    boundary = float(index.get("boundary_ratio") or 0.0)
-    experts = Experts(networks[0], networks[1] if len(networks) > 1 else None, boundary)
-    vae = WanAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    pictures = None
-    if (folder / "image_encoder" / "config.json").is_file():
-        from transformers import CLIPImageProcessor, CLIPVisionModel
-
-        encoder = CLIPVisionModel.from_pretrained(folder / "image_encoder", dtype=torch.float32)
-        pictures = encoder.requires_grad_(False), CLIPImageProcessor.from_pretrained(folder / "image_processor")
-    return WanFamily(
-        card,
-        vae.requires_grad_(False).eval().to(device),
-        experts,
-        UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
-        WanTexts(folder, networks[0].config["text_dim"], device, dtype),
-        Adapters(folder / "loras", networks),
-        computes(dtype, switches),
-        pictures,
-    )

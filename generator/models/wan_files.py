@@ -12,6 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors import safe_open
 
 from dreamontage.generator.models.rope import ExplicitRope
+from dreamontage.generator.models.switching import straight_to
 from dreamontage.generator.models.transformer import IN_CHANNELS, LATENT_CHANNELS
 from dreamontage.schemas.errors import InvalidInput
 
@@ -19,14 +20,14 @@ ORIGINAL = "WanModel"
 """`_class_name` in the configuration of a transformer in Wan's original layout."""
 
 
-def load_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """The image-to-video transformer in a folder, of either layout, with explicit positions. Raises InvalidInput where
-    it has no 36 channels."""
+def load_transformer(folder: Path, dtype: torch.dtype, device: torch.device) -> WanTransformer3DModel:
+    """The image-to-video transformer in a folder, of either layout, with explicit positions, on a device. Raises
+    InvalidInput where it has no 36 channels."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["_class_name"] == ORIGINAL:
-        model = _from_original(folder, config, dtype)
+        model = _from_original(folder, config, dtype, device)
     else:
-        model = WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype)
+        model = WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype, **straight_to(device))
     channels = model.config["in_channels"], model.config["out_channels"]
     if channels != (IN_CHANNELS, LATENT_CHANNELS):
         raise InvalidInput(
@@ -36,11 +37,12 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
         )
     rope: Any = ExplicitRope(model.config["attention_head_dim"], model.config["patch_size"])
     model.rope = rope
-    frozen: WanTransformer3DModel = model.requires_grad_(False).eval()
-    return frozen
+    return model
 
 
-def _from_original(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> WanTransformer3DModel:
+def _from_original(
+    folder: Path, config: dict[str, Any], dtype: torch.dtype, device: torch.device
+) -> WanTransformer3DModel:
     """With an explicit configuration: diffusers takes every checkpoint of width 1536 for text-to-video."""
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
@@ -48,7 +50,7 @@ def _from_original(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> 
     with TemporaryDirectory() as beside:
         (Path(beside) / "config.json").write_text(json.dumps(config_of(config, files[0])))
         model: WanTransformer3DModel = WanTransformer3DModel.from_single_file(
-            str(files[0]), config=beside, torch_dtype=dtype
+            str(files[0]), config=beside, torch_dtype=dtype, **straight_to(device)
         )
     return model
 

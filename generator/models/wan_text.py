@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks.group_offloading import apply_group_offloading
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -113,8 +114,11 @@ class WanTexts:
 
     encoder, longest = "UMT5EncoderModel", TEXT_TOKENS
 
-    def __init__(self, folder: Path, width: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
-        self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
+    def __init__(
+        self, folder: Path, width: int, device: torch.device, dtype: torch.dtype = torch.bfloat16, offload: bool = False
+    ) -> None:
+        """`offload`: the encoder's layers wait in the machine's memory and are fetched one after the other."""
+        self.folder, self.width, self.device, self.dtype, self.offload = folder, width, device, dtype, offload
         self._known: dict[str, Tensor] = {}
 
     @property
@@ -135,7 +139,11 @@ class WanTexts:
 
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder / "tokenizer")
         encoder = getattr(transformers, self.encoder).from_pretrained(self.folder / "text_encoder", dtype=self.dtype)
-        encoder.train(False).to(self.device)
+        encoder.train(False).requires_grad_(False)
+        if self.offload:
+            apply_group_offloading(encoder, self.device, offload_type="leaf_level")
+        else:
+            encoder.to(self.device)
         for text in unknown:
             tokens = tokenizer(text, max_length=self.longest, truncation=True, return_tensors="pt").to(self.device)
             rows = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
