@@ -16,7 +16,7 @@ from dreamontage.schemas.profile import Switches
 CONTEXT_GB: Final = 1.0
 """What the driver's context, the libraries' workspaces and rounding to blocks take beside tensors: an assumption."""
 BESIDE: Final = 4
-"""Slots of conditions that may stand beside a window as tokens of their own: an assumption, two clips or four stills."""
+"""Slots of conditions that may stand beside a window as tokens of their own (two clips, four stills): an assumption."""
 PREFETCHED: Final = 2
 """Blocks on the device under group offload: one that computes, one that is fetched meanwhile."""
 BYTES: Final = {"none": 2.0, "int8": 1.05, "int4": 0.6}
@@ -27,25 +27,29 @@ PICTURES_GB: Final = 2.5
 
 @dataclass(frozen=True)
 class Coder:
-    """An autoencoder: parameters in billions, and bytes per pixel of a frame. `*_state`: what a stream keeps between
-    slots; `*_work`: what the next slot takes beside it. All are multiples of its channels at full resolution, so linear
-    in pixels; LTX's encoder has no state and takes a chunk of five slots at once."""
+    """An autoencoder: parameters in billions, and bytes per pixel of a frame, all multiples of its channels at full
+    resolution. `*_state`: what a stream keeps between slots; `*_work`: what the next slot takes beside it;
+    `encode_frame`: for every frame of a video that is encoded at once (Wan's streams within, LTX's does not)."""
 
     billions: float
     decode_state: float
     decode_work: float
     encode_state: float
     encode_work: float
+    encode_frame: float
 
 
 CODERS: Final = {
-    "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3),
-    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3),
-    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0.0, 5.9e3),
-    "ltx-2": Coder(1.247, 0.2e3, 7.0e3, 0.0, 5.9e3),
+    "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3, 12),
+    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 24),
+    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 176),
+    "ltx-2": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 176),
 }
 TILE: Final = 256 * 256
 """Pixels of a tile where tiling is on."""
+PER_TOKEN: Final = {"ti2v": 36, "ltx": 32, "ltx2": 32}
+"""Families in which every token has a timestep of its own, and so its own six modulations: bytes of each of its
+numbers, TI2V's once more in float32, LTX's with rotary positions over the whole width in float32."""
 
 
 @dataclass(frozen=True)
@@ -71,26 +75,17 @@ def footprint(card: ModelCard, size: tuple[int, int], slots: int, switches: Swit
     """What a window of so many slots takes at a size (width, height) in pixels. The card has a `network`."""
     network = card.network
     assert network is not None, f"{card.id} runs on a CPU"
-    coder, pixels = CODERS[network.autoencoder], size[0] * size[1]
     weights, waiting = weights_gb(network, switches)
-    texts = network.text_billions * 2
-    resident = CONTEXT_GB + weights + coder.billions * 4
-    shown = min(pixels, TILE) if switches.tiling else pixels
-    frames = card.stride * (slots - 1) + 1
+    resident = CONTEXT_GB + weights + CODERS[network.autoencoder].billions * 4
     guided = 1 + ((card.defaults.guidance or 1) > 1)
     return Footprint(
-        text_gb=resident + texts,
-        encode_gb=resident + ((coder.encode_state + coder.encode_work) * shown + 12 * frames * pixels) / 1e9,
+        text_gb=resident + network.text_billions * 2,
+        encode_gb=resident + encode_bytes(card, network, size, slots, switches) / 1e9,
         step_gb=resident + step_bytes(card, network, size, slots, switches) / 1e9,
-        # The shot and its previz are decoded in step, and the previz is encoded: three streams, one of them at work.
-        deliver_gb=resident + ((2 * coder.decode_state + coder.decode_work + coder.encode_state) * shown) / 1e9,
+        deliver_gb=resident + deliver_bytes(network, size, switches) / 1e9,
         host_gb=waiting + (PICTURES_GB if network.picture_width else 0),
-        step_tflop=guided * pass_tflop(network, tokens(card, network, size, slots), card.family in PER_TOKEN),
+        step_tflop=guided * pass_tflop(network, tokens(card, network, size, slots), card.family),
     )
-
-
-PER_TOKEN: Final = ("ti2v", "ltx", "ltx2")
-"""Families in which every token has a timestep of its own."""
 
 
 def parameters(network: Network) -> float:
@@ -118,14 +113,14 @@ def weights_gb(network: Network, switches: Switches) -> tuple[float, float]:
     return PREFETCHED * whole / (network.layers + network.control_layers) / network.experts, whole
 
 
-def pass_tflop(network: Network, tokens: int, per_token: bool) -> float:
+def pass_tflop(network: Network, tokens: int, family: str) -> float:
     """Work of one pass, in 10¹²: a multiplication and an addition for every weight that a token meets, and for every
     pair of tokens in attention (scores and values)."""
     width, read = network.width, network.text_tokens + (257 if network.picture_width else 0)
     linear = 2 * tokens * (6 * width**2 + 2 * width * network.ffn) + 2 * read * 2 * width**2
     block = linear + 4 * tokens * (tokens + read) * width
     control = network.control_layers * (block + 2 * tokens * width**2)
-    times = 2 * tokens * 7 * width**2 if per_token else 0
+    times = 2 * tokens * 7 * width**2 if family in PER_TOKEN else 0
     return (network.layers * block + control + times) / 1e12
 
 
@@ -136,8 +131,26 @@ def step_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: 
     token = max(4 * network.ffn, 12 * width) + 10 * width
     token += 1024  # rotary positions, float32
     token += 2 * width * network.control_layers  # hints of every control block wait for the main blocks
-    if card.family in PER_TOKEN:
-        token += {"ti2v": 36, "ltx": 32, "ltx2": 32}[card.family] * width  # six modulations a token
+    token += PER_TOKEN.get(card.family, 0) * width
     if switches.cache:
         token += 8 * width  # two residuals for each of the two passes
     return tokens(card, network, size, slots) * token
+
+
+def encode_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: int, switches: Switches) -> float:
+    """What encoding a video as long as the window takes: Wan's families encode grey of that length, LTX a long clip."""
+    coder, frames = CODERS[network.autoencoder], card.stride * (slots - 1) + 1
+    work = (coder.encode_state + coder.encode_work) * _shown(size, switches)
+    return work + coder.encode_frame * frames * size[0] * size[1]
+
+
+def deliver_bytes(network: Network, size: tuple[int, int], switches: Switches) -> float:
+    """What delivery takes: the shot and its previz are decoded in step, after the previz was encoded by a few slots, so
+    that three streams keep their state and one of them works."""
+    coder = CODERS[network.autoencoder]
+    return (2 * coder.decode_state + coder.decode_work + coder.encode_state) * _shown(size, switches)
+
+
+def _shown(size: tuple[int, int], switches: Switches) -> int:
+    """Pixels that the autoencoder works on at once."""
+    return min(size[0] * size[1], TILE) if switches.tiling else size[0] * size[1]

@@ -17,6 +17,14 @@ app = typer.Typer(
 )
 
 StudioOption = Annotated[Path | None, typer.Option("--studio", help="Studio folder (default: DREAMONTAGE_HOME).")]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        envvar="DREAMONTAGE_PROFILE",
+        help="auto, quality, fast or low-memory, own switches after it: fast,cache=0.1.",
+    ),
+]
 RootsOption = Annotated[list[Path] | None, typer.Option("--media-root", help="Folder files may be taken from; repeat.")]
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -41,14 +49,18 @@ def serve(
         str | None, typer.Option(envvar="DREAMONTAGE_PUBLIC_URL", help="Address clients call; tokens are made for it.")
     ] = None,
     log: Annotated[str | None, typer.Option("--log", help="Form of the log on stderr: text or json lines.")] = None,
+    profile: ProfileOption = None,
     studio: StudioOption = None,
     media_root: RootsOption = None,
 ) -> None:
     """Run the MCP server, on stdio or over HTTP."""
+    from dreamontage.generator.machine import use_profile
+
     from .logs import configure
     from .store import Studio
 
     configure(log)
+    use_profile(profile)
     with Studio(studio) as opened:
         if not http:
             from .app import build_server
@@ -114,11 +126,15 @@ def render(
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
     guide: Annotated[str | None, typer.Option("--guide", help="off, loose or follow.")] = None,
     brief: Annotated[str, typer.Option("--brief", help="What the shot is about.")] = "",
+    profile: ProfileOption = None,
     studio: StudioOption = None,
 ) -> None:
     """Render one shot into a folder, with a progress bar. The worker does it, as for agents; Ctrl-C cancels."""
+    from dreamontage.generator.machine import use_profile
+
     from .rendering import Wish, render_to_folder
 
+    use_profile(profile)
     wish = Wish(
         anchors=anchor, beats=beat or [], duration_s=duration, quality=quality, format=format, fps=fps, model=model,
         seed=seed, steps=steps, guide=guide, brief=brief,
@@ -228,6 +244,14 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_ON, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """What models take and what switches give: estimate, window, switches. See `dreamontage bench --help`."""
+    from dreamontage.generator.bench.cli import app as benches
+
+    _hand_over(benches, "dreamontage bench", context.args)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
 def data(context: typer.Context) -> None:
     """Build sets of training clips. See `dreamontage data --help`."""
     from dreamontage.generator.training.data_cli import app as training_data
@@ -244,10 +268,13 @@ def studio(context: typer.Context) -> None:
 
 
 @app.command()
-def models() -> None:
-    """Models: which are here, which can be fetched, what each needs, its licence."""
+def models(profile: ProfileOption = None) -> None:
+    """Models: which are here, which can be fetched, what each needs, how it would be run here, its licence."""
+    from dreamontage.generator.machine import use_profile
+
     from .models_cli import show
 
+    use_profile(profile)
     raise typer.Exit(show())
 
 
