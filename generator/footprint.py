@@ -19,8 +19,10 @@ BESIDE: Final = 4
 """Slots of conditions that may stand beside a window as tokens of their own (two clips, four stills): an assumption."""
 PREFETCHED: Final = 2
 """Blocks on the device under group offload: one that computes, one that is fetched meanwhile."""
+TEXT_LAYER_GB: Final = 2.1
+"""The largest layer of an offloaded text encoder, its table of words: 256 384 rows of 4096 numbers."""
 BYTES: Final = {"none": 2.0, "int8": 1.05, "int4": 0.6}
-"""Of a weight by quantisation, scales included."""
+"""Of a weight inside the blocks by quantisation, scales included; 8-bit storage takes one. What embeds stays whole."""
 PICTURES_GB: Final = 2.5
 """CLIP's vision encoder (ViT-H) in float32, which stays in the machine's memory."""
 
@@ -55,14 +57,16 @@ numbers, TI2V's once more in float32, LTX's with rotary positions over the whole
 @dataclass(frozen=True)
 class Footprint:
     """Gigabytes are 10⁹ bytes. `memory_gb`: of the device at the peak of the phases, which are reading the prompts,
-    encoding conditions, a step, and delivery; `host_gb`: weights that wait in the machine's memory; `step_tflop`: work
-    of one denoising step with guidance, in 10¹² floating-point operations."""
+    encoding conditions, a step, and delivery; `host_gb`: weights that wait in the machine's memory; `fetched_gb`: those
+    that every pass fetches from there; `step_tflop`: work of one denoising step with guidance (two passes), in 10¹²
+    floating-point operations."""
 
     text_gb: float
     encode_gb: float
     step_gb: float
     deliver_gb: float
     host_gb: float
+    fetched_gb: float
     step_tflop: float
 
     @property
@@ -75,27 +79,43 @@ def footprint(card: ModelCard, size: tuple[int, int], slots: int, switches: Swit
     """What a window of so many slots takes at a size (width, height) in pixels. The card has a `network`."""
     network = card.network
     assert network is not None, f"{card.id} runs on a CPU"
-    weights, waiting = weights_gb(network, switches)
-    resident = CONTEXT_GB + weights + CODERS[network.autoencoder].billions * 4
+    resident = CONTEXT_GB + CODERS[network.autoencoder].billions * 4
+    kept, texts = weights_gb(network, switches), network.text_billions * 2
+    at_work = fetched = 0.0
+    waiting = PICTURES_GB if network.picture_width else 0.0
+    if switches.offload == "group":  # every block, and what embeds, comes for its turn; nothing stays
+        blocks = network.layers + network.control_layers
+        fetched, waiting = kept / network.experts, waiting + kept + texts
+        at_work = fetched * (PREFETCHED / blocks + embedding_parameters(network) / parameters(network))
+        kept, texts = 0.0, TEXT_LAYER_GB
+    resident += kept
     guided = 1 + ((card.defaults.guidance or 1) > 1)
     return Footprint(
-        text_gb=resident + network.text_billions * 2,
+        text_gb=resident + texts,
         encode_gb=resident + encode_bytes(card, network, size, slots, switches) / 1e9,
-        step_gb=resident + step_bytes(card, network, size, slots, switches) / 1e9,
+        step_gb=resident + at_work + step_bytes(card, network, size, slots, switches) / 1e9,
         deliver_gb=resident + deliver_bytes(network, size, switches) / 1e9,
-        host_gb=waiting + (PICTURES_GB if network.picture_width else 0),
+        host_gb=waiting,
+        fetched_gb=fetched,
         step_tflop=guided * pass_tflop(network, tokens(card, network, size, slots), card.family),
     )
 
 
 def parameters(network: Network) -> float:
     """Parameters of one transformer: self-attention, cross-attention and feed-forward of every block (biases and norms
-    are thousandths), then what embeds time, text, pictures and patches."""
-    width, pictures = network.width, network.picture_width
-    block = (8 + 2 * bool(pictures)) * width**2 + 2 * width * network.ffn
+    are thousandths), and what embeds."""
+    width = network.width
+    block = (8 + 2 * bool(network.picture_width)) * width**2 + 2 * width * network.ffn
+    sound = network.sound_width  # LTX-2's second stream: the same at its own width, and attention both ways
+    block += 20 * sound**2 + 4 * sound * width
     control = network.control_layers * (block + width**2)
-    embeddings = width * (8 * width + network.text_width + pictures + (network.channels + 16) * network.patch**2)
-    return network.layers * block + control + embeddings
+    return network.layers * block + control + embedding_parameters(network)
+
+
+def embedding_parameters(network: Network) -> float:
+    """Those outside the blocks: they embed time, text, pictures and patches."""
+    width, patch = network.width, network.patch**2
+    return width * (8 * width + network.text_width + network.picture_width + (network.channels + 16) * patch)
 
 
 def tokens(card: ModelCard, network: Network, size: tuple[int, int], slots: int) -> int:
@@ -104,20 +124,19 @@ def tokens(card: ModelCard, network: Network, size: tuple[int, int], slots: int)
     return (slots + (BESIDE if card.family.startswith("ltx") else 0)) * (size[0] // side) * (size[1] // side)
 
 
-def weights_gb(network: Network, switches: Switches) -> tuple[float, float]:
-    """Of all transformers: gigabytes on the device between steps, and those that wait in the machine's memory."""
+def weights_gb(network: Network, switches: Switches) -> float:
+    """Of all transformers, wherever they lie."""
     each = 1.0 if switches.storage == "fp8" else BYTES[switches.quantise]
-    whole = network.experts * parameters(network) * each / 1e9
-    if switches.offload == "none":
-        return whole, 0.0
-    return PREFETCHED * whole / (network.layers + network.control_layers) / network.experts, whole
+    outside = embedding_parameters(network)
+    return network.experts * ((parameters(network) - outside) * each + outside * BYTES["none"]) / 1e9
 
 
 def pass_tflop(network: Network, tokens: int, family: str) -> float:
     """Work of one pass, in 10¹²: a multiplication and an addition for every weight that a token meets, and for every
     pair of tokens in attention (scores and values)."""
     width, read = network.width, network.text_tokens + (257 if network.picture_width else 0)
-    linear = 2 * tokens * (6 * width**2 + 2 * width * network.ffn) + 2 * read * 2 * width**2
+    linear = 2 * tokens * (6 * width**2 + 2 * width * network.ffn + 4 * network.sound_width * width)
+    linear += 2 * read * 2 * width**2
     block = linear + 4 * tokens * (tokens + read) * width
     control = network.control_layers * (block + 2 * tokens * width**2)
     times = 2 * tokens * 7 * width**2 if family in PER_TOKEN else 0
@@ -134,7 +153,8 @@ def step_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: 
     token += PER_TOKEN.get(card.family, 0) * width
     if switches.cache:
         token += 8 * width  # two residuals for each of the two passes
-    return tokens(card, network, size, slots) * token
+    cast = 2 * width * network.ffn if switches.storage == "fp8" else 0  # the layer that is cast for its turn
+    return tokens(card, network, size, slots) * token + cast
 
 
 def encode_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: int, switches: Switches) -> float:

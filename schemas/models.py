@@ -106,10 +106,11 @@ class Network(BaseModel):
     experts: int = Field(1, description="Transformers, of which one works at a time.")
     control_layers: int = Field(0, description="Further blocks that read the control video (VACE).")
     picture_width: int = Field(0, description="Width of the picture embeddings that are attended to; 0: none.")
+    sound_width: int = Field(0, description="Width of the stream that makes sound beside (LTX-2); 0: none.")
     text_width: int = Field(4096, description="Width of the text embeddings.")
     text_tokens: int = Field(512, description="Text tokens that are attended to, at most.")
     text_billions: float = Field(5.68, description="Parameters of the text encoder, in billions.")
-    autoencoder: Literal["wan-2.1", "wan-2.2", "ltx-0.9.5", "ltx-2"] = Field("wan-2.1", description="Which autoencoder.")
+    autoencoder: Literal["wan-2.1", "wan-2.2", "ltx-0.9.5", "ltx-2"] = Field("wan-2.1", description="Which it has.")
 
 
 class ModelCard(BaseModel):
@@ -144,22 +145,14 @@ class ModelCard(BaseModel):
     sizes: dict[Quality, dict[Aspect, tuple[int, int]]] = Field(
         default_factory=dict, description="Its own sizes; where there is none, the montage's."
     )
-    memory_gb: dict[Quality, float] = Field(
-        default_factory=dict, description="GPU memory in GB that one whole window takes at most; empty: runs on a CPU."
-    )
     network: Network | None = Field(None, description="Geometry of its networks; null: it runs on a CPU.")
     words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
     speed: dict[str, float] = Field(
         default_factory=dict,
-        description="Measured CPU seconds: {quality}_step per window slot and step, {quality}_deliver per slot.",
+        description="Seconds: {quality}_deliver per slot and, where it runs on a CPU, {quality}_step per slot and step.",
         examples=[{"draft_step": 0.02, "draft_deliver": 0.05}],
     )
     available: bool = Field(True, description="Whether its weights are on this machine.")
-
-    @property
-    def needs_gb(self) -> float:
-        """GPU memory in GB below which it cannot render at all; 0: it runs on a CPU."""
-        return min(self.memory_gb.values(), default=0.0)
 
     def resolve(self, settings: RenderSettings) -> RenderSettings:
         """Settings over those of the LoRAs they name, the first one's before the next one's, over the card's defaults.
