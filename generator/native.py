@@ -1,4 +1,4 @@
-"""A montage in a model's own size and frame rate: planned and rendered so, resampled back at delivery. No torch."""
+"""A montage in a model's own size and frame rate: planned and rendered so, resampled at delivery. No torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Montage, Quality, Shape
 
 
-def native_shape(shown: Shape, card: ModelCard, quality: Quality) -> Shape:
-    """The size and frame rate that a model renders in for this delivered shape; a previz has no model."""
+def native_shape(asked: Shape, card: ModelCard, quality: Quality) -> Shape:
+    """The size and frame rate that a model renders in where this is asked for; a previz has no model."""
     if quality == "previz":
-        return shown
+        return asked
     own = card.sizes.get(quality, card.sizes.get("standard", {}))
-    width, height = own.get(shown.aspect, (shown.width, shown.height))
-    return Shape(width=width, height=height, fps=card.fps or shown.fps)
+    width, height = own.get(asked.aspect, (asked.width, asked.height))
+    return Shape(width=width, height=height, fps=card.fps or asked.fps)
+
+
+def delivered_shape(asked: Shape, native: Shape) -> Shape:
+    """What is delivered of what a model renders: the asked-for frame rate, and the larger of the two sizes."""
+    if native.width * native.height <= asked.width * asked.height:
+        return asked
+    return Shape(width=native.width, height=native.height, fps=asked.fps)
 
 
 def at_native(montage: Montage, card: ModelCard, quality: Quality) -> Montage:
@@ -27,12 +34,14 @@ def shown_frames(frames: int, fps: int, shown_fps: int) -> int:
     return (frames - 1) * shown_fps // fps + 1
 
 
-def resampling(native: Shape, shown: Shape, card: ModelCard) -> list[str]:
-    """What is done at delivery, in words; nothing where both are the same."""
-    told = {"size": (f"{native.width}x{native.height}", f"{shown.width}x{shown.height}"),
+def resampling(asked: Shape, native: Shape, shown: Shape, card: ModelCard) -> list[str]:
+    """What is delivered in another size than asked for, and what is resampled for it, in words."""
+    size = f"{shown.width}x{shown.height}"
+    own_size = [f"The video is {size}, the size of its model."] if size != f"{asked.width}x{asked.height}" else []
+    told = {"size": (f"{native.width}x{native.height}", size),
             "rate": (f"{native.fps} fps", f"{shown.fps} fps")}  # fmt: skip
     apart = [pair for pair in told.values() if pair[0] != pair[1]]
     if not apart:
-        return []
+        return own_size
     own, wanted = (", ".join(pair[side] for pair in apart) for side in (0, 1))
-    return [f"{card.title} renders at {own}; the video is resampled to {wanted}."]
+    return [*own_size, f"{card.title} renders at {own}; the video is resampled to {wanted}."]

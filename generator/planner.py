@@ -19,7 +19,7 @@ from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Beat, Guide, Montage, Quality
 from dreamontage.schemas.plan import Estimate, PlacedAnchor, Plan, Seam, Segment
 
-from .native import at_native, native_shape, resampling, shown_frames
+from .native import at_native, delivered_shape, native_shape, resampling, shown_frames
 from .timeline import STRIDE, clip_frames, frame_count, slot_count, slot_start_s, snap_frame
 
 _LOOSER: dict[Guide, int] = {"follow": 0, "loose": 1, "off": 2}
@@ -33,7 +33,9 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
     Raises SlotTaken where two anchors share a slot, InvalidInput where an anchor lies beyond the end,
     NotFound where its media is unknown.
     """
-    shown = montage.format.at(quality)
+    asked = montage.format.at(quality)
+    form = native_shape(asked, card, quality)
+    shown = delivered_shape(asked, form)
     montage = at_native(montage, card, quality)
     fps = montage.format.fps
     frames = frame_count(montage.duration_s, fps, card.stride)
@@ -45,7 +47,7 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
         montage_id=montage.id,
         revision=montage.revision,
         model=card.id,
-        format=(form := native_shape(shown, card, quality)),
+        format=form,
         shown=None if (shown.width, shown.height, shown.fps) == (form.width, form.height, form.fps) else shown,
         requested_duration_s=montage.duration_s,
         duration_s=round(shown_frames(frames, fps, shown.fps) / shown.fps, 6),
@@ -55,7 +57,7 @@ def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, 
         anchors=anchors,
         segments=segments,
         seams=seams,
-        warnings=[*warnings, *resampling(form, shown, card)],
+        warnings=[*warnings, *resampling(asked, form, shown, card)],
     )
 
 

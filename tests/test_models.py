@@ -213,9 +213,10 @@ async def test_an_agent_plans_with_a_model_that_is_not_here_and_learns_what_it_t
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         agent, sources = Agent(client), [str(path) for path in pictures[:2]]
         plan = await agent.call("plan_montage", anchors=sources, duration_s=4, model="wan21-fun-inp-1.3b")
-        assert plan["model"] == "wan21-fun-inp-1.3b" and (plan["size"], plan["fps"]) == ("256x144", 24)
+        assert plan["model"] == "wan21-fun-inp-1.3b" and (plan["size"], plan["fps"]) == ("512x288", 24)
         told = " ".join(plan["warnings"])
-        assert "dreamontage pull wan21-fun-inp-1.3b" in told and "14 GB" in told and "512x288, 16 fps" in told
+        assert "dreamontage pull wan21-fun-inp-1.3b" in told and "14 GB" in told
+        assert "The video is 512x288, the size of its model." in told and "renders at 16 fps" in told
         assert (await agent.call("plan_montage", anchors=sources, duration_s=4))["model"] == "nano"
         models = {model["id"]: model for model in (await agent.call("list_models"))["models"]}
         assert models["wan21-fun-inp-1.3b"]["get"] == "dreamontage pull wan21-fun-inp-1.3b"

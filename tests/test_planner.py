@@ -186,3 +186,20 @@ def test_formats_keep_their_aspect_between_qualities() -> None:
         assert standard.at("draft").aspect == aspect
         assert standard.at("draft").at("standard") == standard
         assert standard.width % 16 == standard.height % 16 == 0
+
+
+def test_a_model_that_paints_larger_than_the_montage_is_delivered_in_its_own_size() -> None:
+    sizes = {"standard": {"16:9": (848, 480), "9:16": (480, 848)}, "draft": {"16:9": (128, 64)}}
+    card = ModelCard.model_validate(CARD.model_dump() | {"sizes": sizes, "fps": 16})
+    shot = montage(still("a", 0), still("b", 8))
+    plan = planner.plan_montage(shot, MEDIA, card)
+    assert plan.shown is not None and plan.format.model_dump() == {"width": 848, "height": 480, "fps": 16}
+    assert plan.shown.model_dump() == {"width": 848, "height": 480, "fps": 24}
+    assert plan.warnings[-2] == "The video is 848x480, the size of its model."
+    assert plan.warnings[-1] == "Tiny renders at 16 fps; the video is resampled to 24 fps."
+    small = planner.plan_montage(shot, MEDIA, card, "draft")
+    assert small.shown is not None and (small.shown.width, small.shown.height) == (256, 144)
+    square = planner.plan_montage(shot.model_copy(update={"format": Format.of("1:1")}), MEDIA, card)
+    assert square.shown is not None and (square.shown.width, square.format.width) == (384, 384)
+    plain = planner.plan_montage(shot, MEDIA, CARD)
+    assert plain.shown is None and (plain.format.width, plain.warnings) == (512, [])
