@@ -93,6 +93,18 @@ def coder_under(vae: Any, device: torch.device, switches: Switches) -> Any:
     return vae
 
 
+def reader_under(encoder: Any, device: torch.device, offload: bool) -> Any:
+    """Put a loaded text encoder to work on a device; `offload`: its layers wait in the machine's memory and are fetched
+    one by one, so that it takes less room than the blocks it makes way for."""
+    from diffusers.hooks.group_offloading import apply_group_offloading
+
+    encoder.train(False).requires_grad_(False)
+    if not offload:
+        return encoder.to(device)
+    apply_group_offloading(encoder, device, offload_type="leaf_level")
+    return encoder
+
+
 def put_lora(network: Any, state: Mapping[str, Any], prefix: str, name: str, metadata: dict[str, Any] | None) -> None:
     """Put a LoRA's weights of this prefix on a running network: in the number type that it computes in, where the base
     lies in 8 bits too, and fetched with their blocks under group offload."""
@@ -100,11 +112,10 @@ def put_lora(network: Any, state: Mapping[str, Any], prefix: str, name: str, met
     from diffusers.hooks.layerwise_casting import _disable_peft_input_autocast
 
     network.load_lora_adapter(dict(state), prefix=prefix, adapter_name=name, metadata=metadata)
-    for key, value in state.items():
-        layer, side, rest = key.removeprefix(f"{prefix}.").rpartition(".lora_")
-        if side and key.startswith(f"{prefix}."):
-            weights = network.get_parameter(f"{layer}.lora_{rest[0]}.{name}{rest[1:]}")
-            weights.data = value.to(weights.device, network.dtype)
+    for key, weights in network.named_parameters():
+        side, own, rest = key.rpartition(f".{name}.")
+        if own and weights.dtype.itemsize == 1:  # peft gave it the type that the base lies in
+            weights.data = state[f"{prefix}.{side}.{rest}"].to(weights.device, network.dtype)
     _disable_peft_input_autocast(network)
     _maybe_remove_and_reapply_group_offloading(network)
 

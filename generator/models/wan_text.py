@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks.group_offloading import apply_group_offloading
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from dreamontage.generator.models.switching import reader_under
 from dreamontage.generator.models.vocabulary import TimedWord, timed_words
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.montage import Camera
@@ -139,15 +139,15 @@ class WanTexts:
 
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder / "tokenizer")
         encoder = getattr(transformers, self.encoder).from_pretrained(self.folder / "text_encoder", dtype=self.dtype)
-        encoder.train(False).requires_grad_(False)
-        if self.offload:
-            apply_group_offloading(encoder, self.device, offload_type="leaf_level")
-        else:
-            encoder.to(self.device)
+        reader_under(encoder, self.device, self.offload)
         for text in unknown:
-            tokens = tokenizer(text, max_length=self.longest, truncation=True, return_tensors="pt").to(self.device)
-            rows = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
-            self._known[text] = rows.float().cpu()
+            self._known[text] = self._read(tokenizer, encoder, text).cpu()
+
+    def _read(self, tokenizer: Any, encoder: Any, text: str) -> Tensor:
+        """What the encoder says of a text, one row a token."""
+        tokens = tokenizer(text, max_length=self.longest, truncation=True, return_tensors="pt").to(self.device)
+        rows: Tensor = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
+        return rows.float()
 
     def __call__(self, text: str) -> Tensor:
         """The embeddings of a text, read now where it is new."""
