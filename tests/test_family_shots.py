@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_families import save_tiny_ltx, save_tiny_ti2v, save_tiny_vace
+from tiny_ltx2 import save_tiny_ltx2
 from tiny_model import clip, picture
 
 from dreamontage.generator.delivery import VIDEO_NAME, Delivery, deliver
@@ -31,6 +32,7 @@ FAMILIES: dict[str, tuple[Callable[[Path], Path], int, int]] = {
     "vace": (save_tiny_vace, 4, 8),
     "ti2v": (save_tiny_ti2v, 4, 16),
     "ltx": (save_tiny_ltx, 8, 32),
+    "ltx2": (save_tiny_ltx2, 8, 32),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tiny_model import CARD, clip, picture
 from dreamontage.generator.conditioning.encoding import normalise, pixels_to_tensor
 from dreamontage.generator.models.family import Pin, Sampling, Tail, Window, denoise
 from dreamontage.generator.models.ltx2 import Beside, Canvas, Ltx2Family, Ltx2Run
+from dreamontage.schemas.profile import Switches
 
 PARITY = 1e-4
 """Largest difference of normalised latents, in float32."""
@@ -39,6 +41,8 @@ def ltx2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = save_tiny_ltx2(tmp_path_factory.mktemp("ltx2"), newer=request.param == "2.3")
     pipe = LTX2ConditionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    for audible in ("audio_vae", "vocoder"):
+        shutil.rmtree(folder / audible)
     return pipe, Ltx2Family.load(folder, CARD, torch.device("cpu"), torch.float32)
 
 
@@ -162,6 +166,17 @@ def test_a_lora_goes_on_the_transformer_and_on_the_connectors(ltx2: Loaded) -> N
     assert (found - expected).abs().max() <= PARITY < 0.01 < (expected - plain).abs().max()
     without = denoise(family.begin(begun, Sampling(4, guidance=4.0), seeded())).own
     assert (without - plain).abs().max() <= PARITY
+
+
+def test_switches_change_neither_its_latents_where_they_are_exact_nor_its_shape_where_not(ltx2: Loaded) -> None:
+    folder, device = ltx2[1].texts.folder, torch.device("cpu")
+    begun, settings = window([pin(0, picture(1, SIZE)[None])]), Sampling(2, guidance=4.0)
+    plain = denoise(ltx2[1].begin(begun, settings, seeded())).own
+    offloaded = Ltx2Family.load(folder, CARD, device, torch.float32, Switches(offload="group"))
+    assert torch.equal(denoise(offloaded.begin(begun, settings, seeded())).own, plain)
+    small = Ltx2Family.load(folder, CARD, device, torch.float32, Switches(storage="fp8"))
+    near = denoise(small.begin(begun, settings, seeded())).own
+    assert not torch.equal(near, plain) and (near - plain).abs().mean() < 0.1 and "fp8" in small.computes
 
 
 def test_its_autoencoder_decodes_slots_as_it_decodes_whole_where_it_sees_enough(ltx2: Loaded) -> None:

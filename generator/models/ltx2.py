@@ -37,6 +37,7 @@ from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.ltx import LtxFamily, tokens
 from dreamontage.generator.models.ltx2_text import Ltx2Text, Ltx2Texts
 from dreamontage.generator.models.ltx_autoencoder import Ltx2Autoencoder
+from dreamontage.generator.models.switching import coder_under, rests_on, run_under, straight_to
 from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampled, Sampling
 from dreamontage.schemas.models import ModelCard
@@ -120,26 +121,24 @@ class Ltx2Run:
         rest.set_timesteps(sigmas=left, device=self.clean.device)
         return rest
 
-    def _predict(self, latents: Tensor, time: Tensor, text: Ltx2Text, name: str) -> list[Tensor]:
+    def _predict(self, latents: Tensor, time: Tensor, text: Ltx2Text) -> list[Tensor]:
         """What the network says of picture and sound at a timestep and a text."""
         number = self.network.dtype
-        mask = text.mask
-        with self.network.cache_context(name):
-            found = self.network(
-                hidden_states=latents.to(number), audio_hidden_states=self.sound.to(number),
-                encoder_hidden_states=text.video.to(number), audio_encoder_hidden_states=text.audio.to(number),
-                timestep=time * (1 - self.strengths), audio_timestep=time[None], sigma=time[None],
-                encoder_attention_mask=mask, audio_encoder_attention_mask=mask, video_coords=self.places,
-                audio_coords=self.sound_places, use_cross_timestep=self.network.config["cross_attn_mod"],
-                return_dict=False,
-            )  # fmt: skip
+        found = self.network(
+            hidden_states=latents.to(number), audio_hidden_states=self.sound.to(number),
+            encoder_hidden_states=text.video.to(number), audio_encoder_hidden_states=text.audio.to(number),
+            timestep=time * (1 - self.strengths), audio_timestep=time[None], sigma=time[None],
+            encoder_attention_mask=text.mask, audio_encoder_attention_mask=text.mask, video_coords=self.places,
+            audio_coords=self.sound_places, use_cross_timestep=self.network.config["cross_attn_mod"],
+            return_dict=False,
+        )  # fmt: skip
         return [part.float() for part in found]
 
     def velocity(self, latents: Tensor, time: Tensor) -> Tensor:
         """The flow's velocity at every token, with guidance; known tokens are drawn to what is known."""
-        picture, self.sounding = self._predict(latents, time, self.texts[0], "told")
+        picture, self.sounding = self._predict(latents, time, self.texts[0])
         if self.guidance > 1:
-            untold, silent = self._predict(latents, time, self.texts[1], "untold")
+            untold, silent = self._predict(latents, time, self.texts[1])
             picture = untold + self.guidance * (picture - untold)
             self.sounding = silent + self.guidance * (self.sounding - silent)
         return torch.lerp(picture, (latents - self.clean) / (time / 1000), self.strengths[..., None])
@@ -173,16 +172,18 @@ class Ltx2Family(LtxFamily):
     ) -> Self:  # fmt: skip
         """From a folder as diffusers' pipelines save it; the autoencoder stays in float32."""
         dtype = dtype or number_type(device)
-        network: Any = LTX2VideoTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=dtype)
+        network = LTX2VideoTransformer3DModel.from_pretrained(
+            folder / "transformer", torch_dtype=dtype, **straight_to(rests_on(device, switches))
+        )
+        network = run_under(network, device, switches)
         connectors: Any = LTX2TextConnectors.from_pretrained(folder / "connectors", torch_dtype=dtype)
-        vae: Any = Ltx2Autoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-        connectors.requires_grad_(False).eval().to(device)
+        connectors.requires_grad_(False).eval()
         return cls(
             card,
-            vae.requires_grad_(False).eval().to(device),
-            network.requires_grad_(False).eval().to(device),
+            coder_under(Ltx2Autoencoder.from_pretrained(folder / "vae"), device, switches),
+            network,
             FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-            Ltx2Texts(folder, connectors),
+            Ltx2Texts(folder, connectors, device, dtype, switches.offload == "group"),
             Ltx2Adapters(folder / "loras", [network, connectors], LTX2LoraLoaderMixin),
             computes(dtype, switches),
         )
@@ -210,9 +211,7 @@ class Ltx2Family(LtxFamily):
             canvas.write(window.slots - window.held.shape[1], window.held)
         self.adapters.use(sampling.loras)
         told = [self.texts(text) for text in (window.prompt, window.negative)[: 1 + (sampling.guidance > 1)]]
-        return Ltx2Run(
-            self.network, self.scheduler, canvas, told, sampling, generator, window.fps, window.guide
-        )  # fmt: skip
+        return Ltx2Run(self.network, self.scheduler, canvas, told, sampling, generator, window.fps, window.guide)
 
     def _mode(self, pixels: Tensor) -> Tensor:
         """Pixels [3,1+8m,H,W] as normalised latents [C,1+m,h,w]."""
