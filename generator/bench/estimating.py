@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dreamontage.generator.bench.counting import LiveBytes
 from dreamontage.generator.bench.networks import autoencoder_of, network_of, text_encoder_of, told, transformer_of
-from dreamontage.generator.decoding import StreamingAutoencoder, StreamingDecoder, StreamingEncoder
-from dreamontage.generator.delivery import CHUNK_SLOTS
+from dreamontage.generator.bench.phases import deliver
 from dreamontage.generator.footprint import (
     CODERS,
     deliver_bytes,
@@ -71,6 +70,8 @@ def checks(card: ModelCard, sizes: Sequence[tuple[int, int]]) -> Iterator[Check]
     network = network_of(card)
     with FakeTensorMode(), torch.no_grad():
         transformer, coder = transformer_of(card), autoencoder_of(card)
+        if "latents_mean" not in coder.config:  # LTX's reads them from its weights when it is loaded
+            coder.register_to_config(latents_mean=[0.0], latents_std=[1.0])
         yield Check(card.id, "transformer", "parameters", parameters(network) / 1e9, _billions(transformer), "10⁹")
         yield Check(card.id, "autoencoder", "parameters", CODERS[network.autoencoder].billions, _billions(coder), "10⁹")
         yield Check(
@@ -100,17 +101,11 @@ def encoded(card: ModelCard, coder: Any, size: tuple[int, int]) -> int:
     return live.peak
 
 
-def delivered(card: ModelCard, coder: StreamingAutoencoder, size: tuple[int, int]) -> int:
-    """Peak bytes of delivery: chunks of slots of the previz are encoded, then it and the shot are decoded in step."""
-    shape = network_of(card).out_channels, CHUNK_SLOTS, size[1] // card.scale, size[0] // card.scale
+def delivered(card: ModelCard, coder: Any, size: tuple[int, int]) -> int:
+    """Peak bytes of delivery."""
     live = LiveBytes(_tensors(coder))
     with live:
-        painted, guide, encoder = StreamingDecoder(coder), StreamingDecoder(coder), StreamingEncoder(coder)
-        for chunk in range(2):
-            frames = card.stride * CHUNK_SLOTS - (card.stride - 1) * (chunk == 0)
-            known = encoder.next(torch.zeros(frames, 3, size[1], size[0]))
-            kept = list(zip(painted.slots(torch.zeros(shape), torch.zeros(shape)), guide.slots(known), strict=True))
-            del kept, known
+        deliver(coder, card, network_of(card).out_channels, size)
     return live.peak
 
 

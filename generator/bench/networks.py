@@ -11,13 +11,16 @@ from typing import Any, Final
 
 import torch
 from diffusers.models.transformers.transformer_ltx import LTXVideoTransformer3DModel
+from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformer3DModel
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
+from dreamontage.generator.footprint import tokens
 from dreamontage.generator.models.catalogue import CARD, INDEX
-from dreamontage.generator.models.ltx_autoencoder import LtxAutoencoder
+from dreamontage.generator.models.ltx_autoencoder import Ltx2Autoencoder, LtxAutoencoder
 from dreamontage.generator.models.wan_autoencoder import WanAutoencoder
 from dreamontage.schemas.models import ModelCard, Network
 
@@ -47,12 +50,17 @@ _FULL: Final[dict[str, dict[str, Any]]] = {
         "latent_channels": 128, "block_out_channels": (128, 256, 512, 1024, 2048), "layers_per_block": (4, 6, 6, 2, 2),
         "decoder_block_out_channels": (256, 512, 1024), "decoder_layers_per_block": (5, 5, 5, 5),
     },
+    "ltx-2": {"latent_channels": 128},
 }  # fmt: skip
 _THIN: Final[dict[str, dict[str, Any]]] = {
     "wan-2.1": {"base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 2, 2]},
     "wan-2.2": {"base_dim": 4, "decoder_base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 2, 2]},
     "ltx-0.9.5": {
         "latent_channels": 128, "block_out_channels": (8, 8, 8, 8, 8), "layers_per_block": (1, 1, 1, 1, 1),
+        "decoder_block_out_channels": (8, 16, 32), "decoder_layers_per_block": (1, 1, 1, 1),
+    },
+    "ltx-2": {
+        "latent_channels": 128, "block_out_channels": (8, 8, 8, 8), "layers_per_block": (1, 1, 1, 1, 1),
         "decoder_block_out_channels": (8, 16, 32), "decoder_layers_per_block": (1, 1, 1, 1),
     },
 }  # fmt: skip
@@ -78,6 +86,11 @@ def transformer_of(card: ModelCard, dtype: torch.dtype = torch.bfloat16) -> Any:
         if card.family == "ltx":
             text = {"cross_attention_dim": network.width, "caption_channels": network.text_width}
             built = LTXVideoTransformer3DModel(**shape, **text)
+        elif card.family == "ltx2":
+            shape |= {"cross_attention_dim": network.width, "caption_channels": network.text_width}
+            sound = {"audio_num_attention_heads": network.heads, "audio_cross_attention_dim": network.sound_width}
+            each = network.sound_width // network.heads
+            built = LTX2VideoTransformer3DModel(**shape, **sound, audio_attention_head_dim=each, rope_type="split")
         else:
             shape |= {"text_dim": network.text_width, "ffn_dim": network.ffn}
             if card.family == "vace":
@@ -102,18 +115,31 @@ def autoencoder_of(card: ModelCard, thin: bool = False) -> Any:
     kind = network_of(card).autoencoder
     shape = (_THIN if thin else _FULL)[kind]
     if kind.startswith("ltx"):
-        built: Any = LtxAutoencoder(**_LTX, **shape)
-        channels = shape["latent_channels"]
-        built.register_to_config(latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
+        lengths = {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8}
+        built: Any = Ltx2Autoencoder(**lengths, **shape) if kind == "ltx-2" else LtxAutoencoder(**_LTX, **shape)
     else:
         built = WanAutoencoder(**(_WAN22 if kind == "wan-2.2" else {}), **shape)
     return built.requires_grad_(False).eval()
 
 
 def text_encoder_of(card: ModelCard) -> Any:
-    """The text encoder, UMT5-XXL or T5-XXL, in bfloat16."""
+    """What reads prompts, in bfloat16: UMT5-XXL, T5-XXL, or Gemma 3 12B with LTX-2's connectors."""
     import transformers
 
+    if card.family == "ltx2":
+        words = {
+            "vocab_size": 262208, "hidden_size": 3840, "intermediate_size": 15360, "num_hidden_layers": 48,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
+        }  # fmt: skip
+        pictures = {
+            "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+            "image_size": 896, "patch_size": 14,
+        }  # fmt: skip
+        gemma = transformers.Gemma3ForConditionalGeneration(
+            transformers.Gemma3Config(text_config=words, vision_config=pictures)
+        )
+        gemma.tie_weights()
+        return torch.nn.ModuleList([gemma, LTX2TextConnectors()]).requires_grad_(False).eval()
     if card.family == "ltx":
         parts: Any = (transformers.T5EncoderModel, transformers.T5Config, 32128)
     else:
@@ -133,12 +159,23 @@ def told(card: ModelCard, size: tuple[int, int], slots: int, dtype: torch.dtype 
     text = torch.randn(1, network.text_tokens, network.text_width, dtype=dtype)
     common: dict[str, Any] = {"encoder_hidden_states": text, "return_dict": False}
     if card.family == "ltx":
-        from dreamontage.generator.footprint import tokens
-
         count = tokens(card, network, size, slots)
         return common | {
             "hidden_states": torch.randn(1, count, network.channels, dtype=dtype), "timestep": torch.ones(1, count),
             "encoder_attention_mask": None, "video_coords": torch.ones(1, 3, count),
+        }  # fmt: skip
+    if card.family == "ltx2":
+        count, length = (
+            tokens(card, network, size, slots),
+            round((card.stride * (slots - 1) + 1) / (card.fps or 24) * 25),
+        )
+        return common | {
+            "hidden_states": torch.randn(1, count, network.channels, dtype=dtype), "timestep": torch.ones(1, count),
+            "audio_hidden_states": torch.randn(1, length, 128, dtype=dtype), "audio_timestep": torch.ones(1),
+            "audio_encoder_hidden_states": text, "sigma": torch.ones(1),
+            "encoder_attention_mask": torch.ones(1, network.text_tokens, dtype=torch.int64),
+            "audio_encoder_attention_mask": torch.ones(1, network.text_tokens, dtype=torch.int64),
+            "video_coords": torch.ones(1, 3, count, 2), "audio_coords": torch.ones(1, 1, length, 2),
         }  # fmt: skip
     latents = torch.randn(1, network.channels, slots, rows, columns, dtype=dtype)
     times = torch.ones(1, slots * (rows // 2) * (columns // 2)) if card.family == "ti2v" else torch.ones(1)
@@ -151,8 +188,8 @@ def told(card: ModelCard, size: tuple[int, int], slots: int, dtype: torch.dtype 
 
 
 def save_random(card: ModelCard, folder: Path, device: torch.device | str = "cpu", thin: bool = False) -> Path:
-    """A folder with random weights in the model's own format, which `load_model` reads. It has no text encoder, so that
-    every prompt is zeros; `thin`: an autoencoder of a few channels."""
+    """A folder with random weights in the model's own format, which `load_model` reads on any device. It has no text
+    encoder, so that every prompt is zeros; `thin`: an autoencoder of a few channels."""
     torch.manual_seed(0)
     with torch.device(device):
         for part in ("transformer", "transformer_2")[: network_of(card).experts]:
@@ -165,5 +202,5 @@ def save_random(card: ModelCard, folder: Path, device: torch.device | str = "cpu
     scheduler.save_pretrained(folder / "scheduler")
     boundary = {"boundary_ratio": 0.9} if network_of(card).experts == 2 else {}
     (folder / INDEX).write_text(json.dumps({"_class_name": "DiffusionPipeline"} | boundary))
-    (folder / CARD).write_text(card.model_dump_json())
+    (folder / CARD).write_text(card.model_dump_json(exclude={"network"}))
     return folder
