@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, RenderFailed
 from dreamontage.schemas.job import Job, Progress
+from dreamontage.schemas.profile import PLAIN, Switches
 from dreamontage.schemas.report import Video
 
 from .device import end_stalled, take_device
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from dreamontage.generator.pipeline import DreaMontagePipeline
     from dreamontage.generator.render import RenderTask
 
-    Load = Callable[[str], DreaMontagePipeline]
-    Render = Callable[[RenderTask, Load, Callable[[Progress], None]], Video]
+    Load = Callable[[str, Switches], DreaMontagePipeline]
+    Render = Callable[[RenderTask, Callable[[str], DreaMontagePipeline], Callable[[Progress], None]], Video]
 
 MODULE = "dreamontage.server.worker"
 """What `ensure_worker` runs; the drill puts a worker with a fast renderer in its place."""
@@ -82,7 +83,7 @@ class Worker:
         self.heartbeat_s = heartbeat_s
         self._render = render
         self._read_model = load or self._from_weights
-        self._models: dict[str, DreaMontagePipeline] = {}
+        self._models: dict[tuple[str, Switches], DreaMontagePipeline] = {}
         self._stop = threading.Event()
         self._heart: Heartbeat
 
@@ -189,7 +190,9 @@ class Worker:
             choices=choices,
         )
         studio.require_space()
-        video = (self._render or self._generator_render())(task, self._load, self._reporter(job))
+        switches = job.request.switches or PLAIN
+        load = partial(self._load, switches=switches)
+        video = (self._render or self._generator_render(switches))(task, load, self._reporter(job))
         name = human_name(montage, job.request.quality)
         try:
             copy = copy_for_people(Path(video.path), studio.out_dir(job.id), name)
@@ -227,26 +230,28 @@ class Worker:
         report(Progress(stage="loading"))
         return report
 
-    def _load(self, model_id: str) -> DreaMontagePipeline:
-        """The model, loaded once; another one takes its place."""
-        if model_id not in self._models:
+    def _load(self, model_id: str, switches: Switches) -> DreaMontagePipeline:
+        """The model under these switches, loaded once; another one, or other switches, take its place."""
+        if (model_id, switches) not in self._models:
             self._unload()
-            self._models[model_id] = self._read_model(model_id)
-        return self._models[model_id]
+            self._models[model_id, switches] = self._read_model(model_id, switches)
+        return self._models[model_id, switches]
 
-    def _from_weights(self, model_id: str) -> Any:
+    def _from_weights(self, model_id: str, switches: Switches) -> Any:
         import torch
 
         from dreamontage.generator.models.delivering import load_deliverer
         from dreamontage.generator.models.loading import load_model
 
         torch.set_num_threads(_cores())
-        return load_deliverer(model_id) if self.device.startswith(RAY) else load_model(model_id, self.device)
+        if self.device.startswith(RAY):
+            return load_deliverer(model_id, switches=switches)
+        return load_model(model_id, self.device, switches)
 
-    def _generator_render(self) -> Render:
+    def _generator_render(self, switches: Switches) -> Render:
         from dreamontage.generator.render import render
 
-        return partial(render, engine=_cluster) if self.device.startswith(RAY) else render
+        return partial(render, engine=partial(_cluster, switches=switches)) if self.device.startswith(RAY) else render
 
     def _unload(self) -> None:
         self._models.clear()
@@ -316,7 +321,7 @@ def run_exclusively(worker: Worker, lock: int | None = None) -> bool:
             return ran
 
 
-def _cluster(model_id: str) -> Engine:
+def _cluster(model_id: str, switches: Switches) -> Engine:
     from dreamontage.generator.models.catalogue import weights_hash
 
     try:
@@ -326,7 +331,7 @@ def _cluster(model_id: str) -> Engine:
             "rendering on a Ray cluster needs Ray, which is not installed here",
             next_call="pip install 'dreamontage[ray]', or leave DREAMONTAGE_DEVICES unset",
         ) from error
-    return RayEngine(model_id, weights_hash(model_id))
+    return RayEngine(model_id, weights_hash(model_id), switches)
 
 
 def _cores() -> int:

@@ -29,6 +29,7 @@ from dreamontage.schemas.errors import Busy
 from dreamontage.schemas.job import Job, Progress, RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.profile import PLAIN, Switches
 from dreamontage.schemas.report import Video
 from dreamontage.server.store import Studio, new_id
 from dreamontage.server.store.delivery import copy_for_people, human_name
@@ -83,9 +84,9 @@ def ended(studio: Studio, job: Job) -> Job:
     return anyio.run(partial(studio.wait, job.id, DEADLINE_S))
 
 
-def queue(studio: Studio, brief: str = "A walk by the lake", seed: int = 0) -> Job:
+def queue(studio: Studio, brief: str = "A walk by the lake", seed: int = 0, switches: Switches | None = None) -> Job:
     montage = studio.create_montage(Montage(id=new_id("m"), duration_s=2, brief=brief))
-    return studio.enqueue(montage, RenderRequest(seed=seed), None)
+    return studio.enqueue(montage, RenderRequest(seed=seed, switches=switches), None)
 
 
 def segments_done(studio: Studio, job: Job, count: int) -> Callable[[], bool]:
@@ -239,13 +240,13 @@ def test_a_job_queued_while_the_worker_was_leaving_is_still_done(studio: Studio,
 
 
 def test_the_model_is_loaded_once_for_many_jobs_and_let_go_when_idle(studio: Studio) -> None:
-    loaded: list[str] = []
+    loaded: list[tuple[str, Switches]] = []
 
     class Model:
         pass
 
-    def load(model_id: str) -> Any:
-        loaded.append(model_id)
+    def load(model_id: str, switches: Switches) -> Any:
+        loaded.append((model_id, switches))
         model = Model()
         weakref.finalize(model, worker.stop)  # ends the test: the worker itself would wait for further jobs
         return model
@@ -259,8 +260,25 @@ def test_the_model_is_loaded_once_for_many_jobs_and_let_go_when_idle(studio: Stu
     jobs = [queue(studio, seed=seed) for seed in (1, 2)]
     worker.run()
     assert worker.stopping
-    assert loaded == ["nano"]
+    assert loaded == [("nano", PLAIN)]
     assert [studio.job(job.id).state for job in jobs] == ["done", "done"]
+
+
+def test_a_job_under_other_switches_has_the_model_loaded_anew(studio: Studio) -> None:
+    loaded: list[tuple[str, Switches]] = []
+
+    def load(model_id: str, switches: Switches) -> Any:
+        loaded.append((model_id, switches))
+
+    def render(task: RenderTask, load_pipeline: Callable[[str], Any], on_progress: Callable[[Progress], None]) -> Video:
+        load_pipeline(task.montage.model)
+        return slow_renderer.render(task, load_pipeline, on_progress)
+
+    open_gates(studio, SEGMENTS)
+    for seed, switches in enumerate((None, PLAIN, Switches(offload="group"))):
+        queue(studio, seed=seed, switches=switches)
+    Worker(studio, render=render, load=load, idle_exit_s=0).run()
+    assert loaded == [("nano", PLAIN), ("nano", Switches(offload="group"))]
 
 
 def test_no_worker_is_started_when_nothing_waits(studio: Studio) -> None:

@@ -79,7 +79,7 @@ class SegmentJob(_Message):
     prompt: str = Field("", description="The same as sentences, for models that read text.")
     negative: str = Field("", description="What to steer away from.")
     pins: tuple[JobPin, ...] = Field((), description="Stills and clips, in order.")
-    number_type: str = Field("", description="What the renderer must compute in; empty: what it chooses.")
+    number_type: str = Field("", description="What the renderer must compute in (`Family.computes`); empty: any.")
     threads: int = Field(0, ge=0, description="Threads the renderer computes with; 0: as many as it has.")
 
     @classmethod

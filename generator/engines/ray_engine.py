@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import ray
@@ -23,6 +24,7 @@ from dreamontage.generator.engines.engine import OnStep, Order, sent
 from dreamontage.generator.engines.job import SegmentResult
 from dreamontage.generator.engines.renderer import Renderer
 from dreamontage.schemas.errors import Busy, Cancelled, DreamontageError, RenderFailed
+from dreamontage.schemas.profile import PLAIN, Switches
 
 NAMESPACE = "dreamontage"
 POLL_S = 0.1
@@ -49,7 +51,7 @@ class _Flight:
 
 
 class RayEngine:
-    """Renders segments side by side on a cluster's renderers of one model.
+    """Renders segments side by side on a cluster's renderers of one model under the same switches.
 
     `workers`: renderers at most; 0 takes one for every GPU of the cluster or, without any, for every `threads` CPUs.
     Only what Ray itself gives is used for reaching the cluster: RAY_ADDRESS or `address`; without one a cluster of this
@@ -57,7 +59,14 @@ class RayEngine:
     """
 
     def __init__(
-        self, model: str, weights: str, *, workers: int = 0, threads: int = 1, address: str | None = None
+        self,
+        model: str,
+        weights: str,
+        switches: Switches = PLAIN,
+        *,
+        workers: int = 0,
+        threads: int = 1,
+        address: str | None = None,
     ) -> None:
         connect(address)
         self._orders: list[_Flight] = []
@@ -69,9 +78,10 @@ class RayEngine:
         device = "cuda" if gpus else "cpu"
         needs = {"num_gpus": 1} if gpus else {"num_cpus": threads}
         options = {"lifetime": "detached", "get_if_exists": True, "scheduling_strategy": "SPREAD", **needs}
-        names = _names(f"{model}-{weights[:12]}-{device}-{threads}", min(workers or room, room))
-        renderer = _remote()
-        started = [renderer.options(name=name, **options).remote(model, weights, device, threads) for name in names]
+        run = sha256(switches.model_dump_json().encode()).hexdigest()[:12]
+        names = _names(f"{model}-{weights[:12]}-{run}-{device}-{threads}", min(workers or room, room))
+        actor, wanted = _remote(), (model, weights, device, threads, switches)
+        started = [actor.options(name=name, **options).remote(*wanted) for name in names]
         types = _ready(started)
         self._all = list(types)
         self._free = list(types)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dreamontage.schemas.errors import Cancelled, RenderFailed
+from dreamontage.schemas.profile import PLAIN, Switches
 
 if TYPE_CHECKING:
     from dreamontage.generator.engines.engine import Order
@@ -35,8 +36,10 @@ class Renderer:
     model: Family
     number_type = ""
 
-    def __init__(self, model: str, weights: str, device: str, threads: int, idle_s: float = IDLE_S) -> None:
-        self.wanted = model, weights, device
+    def __init__(
+        self, model: str, weights: str, device: str, threads: int, switches: Switches = PLAIN, idle_s: float = IDLE_S
+    ) -> None:
+        self.wanted, self.switches = (model, weights, device), switches
         self.threads = threads
         self.where = f"{os.uname().nodename}:{os.getpid()}"
         self.steps: dict[str, tuple[int, int]] = {}
@@ -62,7 +65,7 @@ class Renderer:
                     next_call="put the same model folder on every node of the cluster",
                 )
             torch.set_num_threads(self.threads)
-            self.model = load_model(model, device)
+            self.model = load_model(model, device, self.switches)
             self.number_type = self.model.computes
         self.idle_since = time.monotonic()
         return self.number_type
