@@ -45,13 +45,14 @@ CODERS: Final = {
     "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3, 12),
     "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 24),
     "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 176),
-    "ltx-2": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 176),
+    "ltx-2": Coder(1.222, 0.2e3, 11.4e3, 0, 0, 176),
 }
 TILE: Final = 256 * 256
 """Pixels of a tile where tiling is on."""
-PER_TOKEN: Final = {"ti2v": 36, "ltx": 32, "ltx2": 32}
+PER_TOKEN: Final = {"ti2v": 36, "ltx": 32, "ltx2": 56}
 """Families in which every token has a timestep of its own, and so its own six modulations: bytes of each of its
-numbers, TI2V's once more in float32, LTX's with rotary positions over the whole width in float32."""
+numbers, TI2V's once more in float32, LTX's with rotary positions over the whole width in float32, LTX-2's with five
+more modulations towards sound."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from diffusers.models.transformers.transformer_wan_vace import WanVACETransforme
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from dreamontage.generator.footprint import tokens
 from dreamontage.generator.models.catalogue import CARD, INDEX
@@ -135,10 +136,9 @@ def text_encoder_of(card: ModelCard) -> Any:
             "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
             "image_size": 896, "patch_size": 14,
         }  # fmt: skip
-        gemma = transformers.Gemma3ForConditionalGeneration(
-            transformers.Gemma3Config(text_config=words, vision_config=pictures)
-        )
-        gemma.tie_weights()
+        config = transformers.Gemma3Config(text_config=words, vision_config=pictures)
+        with unset_fake_temporarily(), torch.device("meta"):  # its first weights are drawn until they suit
+            gemma = transformers.Gemma3ForConditionalGeneration(config)
         return torch.nn.ModuleList([gemma, LTX2TextConnectors()]).requires_grad_(False).eval()
     if card.family == "ltx":
         parts: Any = (transformers.T5EncoderModel, transformers.T5Config, 32128)
