@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 TFLOPS: Final = {
@@ -16,5 +17,5 @@ UNKNOWN: Final = 60.0
 
 def peak_tflops(name: str) -> float:
     """The bfloat16 peak of a GPU by the name that its driver tells, in 10¹² operations a second."""
-    found = (part for part in sorted(TFLOPS, key=len, reverse=True) if part in name)
-    return TFLOPS.get(next(found, ""), UNKNOWN)
+    found = [part for part in TFLOPS if re.search(rf"\b{part}(?!\d)", name)]
+    return TFLOPS[max(found, key=len)] if found else UNKNOWN

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dreamontage.generator.files import write_whole
 from dreamontage.generator.measuring.report import ShotMeter
-from dreamontage.generator.memory import peak_memory_bytes
+from dreamontage.generator.memory import gpu_peak_bytes, peak_memory_bytes
 from dreamontage.generator.resampling import Resampler
 from dreamontage.generator.sheet import Cell, cell_size, contact_sheet, sheet_frames
 from dreamontage.generator.soundtrack import Soundtrack
@@ -23,7 +23,7 @@ from dreamontage.generator.video import VideoWriter
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import Plan
-from dreamontage.schemas.report import Report, SegmentReport, Timing
+from dreamontage.schemas.report import EstimateReport, Report, SegmentReport, Timing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ class Delivery:
     [16,n,h,w] pieces, each inside one segment; None (with `vae` None) delivers the previz itself. `t0` (flow time each
     segment was started from: 1 where the previz did not lead) and `segments` follow the plan's segments. `carry_over`
     False sets m = 0. `encode_s` and `denoise_s` are the job's wall seconds before delivery. `sound`: a file to
-    lay under the video, and its PyAV demuxer.
+    lay under the video, and its PyAV demuxer. `estimate`: what was foreseen, with the seconds measured before delivery.
     """
 
     plan: Plan
@@ -60,6 +60,7 @@ class Delivery:
     encode_s: float = 0.0
     denoise_s: float = 0.0
     sound: tuple[Path, str] | None = None
+    estimate: EstimateReport | None = None
 
 
 class _Piece(NamedTuple):
@@ -111,9 +112,18 @@ def deliver(delivery: Delivery, out: Path, on_progress: Callable[[int, int], Non
             total_s=round(delivery.encode_s + delivery.denoise_s + decode_s, 3),
         ),
         peak_memory_bytes=peak_memory_bytes(),
+        estimate=_checked(delivery.estimate, decode_s),
     )
     write_whole(out / REPORT_NAME, report.model_dump_json(indent=2).encode())
     return report
+
+
+def _checked(estimate: EstimateReport | None, decode_s: float) -> EstimateReport | None:
+    """The estimate beside all that was measured."""
+    if estimate is None:
+        return None
+    measured_s, peak = estimate.measured_s + decode_s, gpu_peak_bytes() or peak_memory_bytes()
+    return estimate.model_copy(update={"measured_s": round(measured_s, 3), "measured_gb": round(peak / 1e9, 2)})
 
 
 def _previz_pieces(delivery: Delivery) -> Iterator[_Piece]:

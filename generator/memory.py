@@ -1,4 +1,4 @@
-"""Resident memory of this process: the peak since a job began."""
+"""Memory of this process, resident and on GPUs: the peak since a job began."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory() -> None:
-    """Start a new peak at the present resident size, where the system can (Linux); call it when a job begins."""
+    """Start new peaks at the present sizes, resident where the system can (Linux); call it when a job begins."""
     if _CLEAR.exists():
         _CLEAR.write_text("5")
+    for device in _gpus_in_use():
+        sys.modules["torch"].cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_bytes() -> int:
@@ -24,3 +26,14 @@ def peak_memory_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def gpu_peak_bytes() -> int:
+    """Peak of what tensors held on a GPU since `reset_peak_memory`, the largest of all GPUs; 0 where none is in use."""
+    return max((sys.modules["torch"].cuda.max_memory_allocated(device) for device in _gpus_in_use()), default=0)
+
+
+def _gpus_in_use() -> range:
+    """The GPUs, where this process has used any; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return range(torch.cuda.device_count() if torch is not None and torch.cuda.is_initialized() else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dreamontage.schemas.models import ModelCard
-from dreamontage.schemas.montage import Montage, Quality, Shape
+from dreamontage.schemas.montage import Format, Montage, Quality, Shape
 
 
 def native_shape(asked: Shape, card: ModelCard, quality: Quality) -> Shape:
@@ -20,6 +20,12 @@ def delivered_shape(asked: Shape, native: Shape) -> Shape:
     if native.width * native.height <= asked.width * asked.height:
         return asked
     return Shape(width=native.width, height=native.height, fps=asked.fps)
+
+
+def usual_size(card: ModelCard, quality: Quality) -> tuple[int, int]:
+    """Width and height in which a model renders 16:9."""
+    shape = native_shape(Format.of("16:9", "standard", 24).at(quality), card, quality)
+    return shape.width, shape.height
 
 
 def at_native(montage: Montage, card: ModelCard, quality: Quality) -> Montage:

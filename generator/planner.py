@@ -1,4 +1,4 @@
-"""The planner: anchors and beats → placed anchors, segments, seams and an estimate. No torch.
+"""The planner: anchors and beats → placed anchors, segments and seams. No torch.
 
 Source: DreaMontage's segment-wise auto-regression (https://arxiv.org/abs/2512.21252, §SAR), made executable: an anchor
 closes its segment, a clip that fits is never cut, and no window exceeds the model's.
@@ -17,14 +17,12 @@ from dreamontage.schemas.errors import InvalidInput, NotFound, SlotTaken
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Beat, Guide, Montage, Quality
-from dreamontage.schemas.plan import Estimate, PlacedAnchor, Plan, Seam, Segment
+from dreamontage.schemas.plan import PlacedAnchor, Plan, Seam, Segment
 
 from .native import at_native, delivered_shape, native_shape, resampling, shown_frames
 from .timeline import STRIDE, clip_frames, frame_count, slot_count, slot_start_s, snap_frame
 
 _LOOSER: dict[Guide, int] = {"follow": 0, "loose": 1, "off": 2}
-_BYTES_PER_PIXEL = 0.1
-"""Of a delivered video; photographs were measured at 0.04 on average, so that this is an upper end."""
 
 
 def plan_montage(montage: Montage, media: Mapping[str, Media], card: ModelCard, quality: Quality = "standard") -> Plan:
@@ -242,39 +240,3 @@ def resolve_guide(beats: Sequence[Beat], start_s: float, end_s: float, default: 
     """Guide mode of an interval: off if any beat in it says off, else the loosest; the default where none speaks."""
     spoken = [b.guide for b in beats if b.guide and b.start_s < end_s and b.end_s > start_s]
     return max(spoken, key=_LOOSER.__getitem__) if spoken else default or "follow"
-
-
-def estimate(
-    plan: Plan, card: ModelCard, quality: Quality, to_render: Sequence[Segment], steps: int,
-    alternatives: Sequence[Segment] = (), videos: int = 1,
-) -> Estimate:  # fmt: skip
-    """Work in seconds: denoising of the windows to render, and encoding and decoding of the whole shot.
-
-    `alternatives`: segments rendered once more for every take beside the first; `videos`: how often the shot is
-    delivered. `card.speed` holds measured seconds: `{quality}_step` per window slot and step, `{quality}_deliver` per
-    slot.
-    """
-    scale = "draft" if quality == "previz" else quality
-    denoise = 0.0 if quality == "previz" else card.speed.get(f"{scale}_step", 0.05) * steps
-    seconds = sum((s.stop - s.window_start) * denoise for s in (*to_render, *alternatives))
-    seconds += videos * plan.slots * card.speed.get(f"{scale}_deliver", 0.1)
-    return Estimate(
-        segments_to_render=len(to_render),
-        segments_reused=len(plan.segments) - len(to_render),
-        alternatives=len(alternatives),
-        seconds=round(seconds, 1),
-        low_s=round(seconds * 0.6, 1),
-        high_s=round(seconds * 1.8, 1),
-        bytes=_video_bytes(plan, videos) + (quality != "previz") * _take_bytes(plan, [*to_render, *alternatives]),
-    )
-
-
-def _take_bytes(plan: Plan, to_render: Sequence[Segment]) -> int:
-    """Disk of takes: 16 channels of float32 for every cell of 8x8 pixels."""
-    cells = plan.format.width * plan.format.height // 64
-    return sum(s.stop - s.window_start for s in to_render) * cells * 16 * 4
-
-
-def _video_bytes(plan: Plan, videos: int) -> int:
-    """Disk of videos, each with its copy for people."""
-    return round(2 * videos * plan.frames * plan.format.width * plan.format.height * _BYTES_PER_PIXEL)

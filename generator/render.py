@@ -16,19 +16,22 @@ import numpy as np
 
 from dreamontage.generator.delivery import SHEET_NAME, VIDEO_NAME, Delivery, deliver
 from dreamontage.generator.fingerprint import Decision, decide, resolve_settings
+from dreamontage.generator.fit import fitted
 from dreamontage.generator.frames import load_clip, load_still
+from dreamontage.generator.machine import pace_of
+from dreamontage.generator.metering import Meter, foreseen_by, meter_of, steps_of
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.native import at_native
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.previz import Previz, PrevizAnchor
-from dreamontage.generator.windows import previz_beats, window_slots
+from dreamontage.generator.windows import previz_beats
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.job import Progress, RenderRequest
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import PlacedAnchor, Plan
-from dreamontage.schemas.report import Report, SegmentReport, TakeChoice, Video, VideoSegment
+from dreamontage.schemas.report import EstimateReport, Report, SegmentReport, TakeChoice, Video, VideoSegment
 
 if TYPE_CHECKING:
     from dreamontage.generator.engines.engine import Engine
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 class RenderTask:
     """All that a job needs: the montage as pinned, its media and their files, what was asked, and where things go.
 
-    `base` is the earlier video whose takes are kept, `choices` the takes that were chosen since, oldest first.
+    `base` is the earlier video whose takes are kept, `choices` the takes that were chosen since, oldest first;
+    `correction`: seconds measured ÷ estimated, as earlier videos taught.
     """
 
     montage: Montage
@@ -52,45 +56,7 @@ class RenderTask:
     out: Path
     video_id: str
     choices: Sequence[TakeChoice] = ()
-
-
-@dataclass
-class Meter:
-    """Progress in seconds of work: denoising by steps times slots, delivery by slots, at the speeds seen so far.
-
-    `slots`: of all videos that are delivered; `segments`: takes in all, alternatives included.
-    """
-
-    report: Callable[[Progress], None]
-    steps: float
-    slots: int
-    segments: int
-    step_s: float
-    slot_s: float
-    steps_done: float = 0.0
-    slots_done: float = 0.0
-    segments_done: int = 0
-    denoise_s: float = 0.0
-    delivery_s: float = 0.0
-
-    def tell(self, stage: str) -> None:
-        """Report; an exception from the receiver ends the job."""
-        if self.denoise_s and self.steps_done:
-            self.step_s = self.denoise_s / self.steps_done
-        if self.delivery_s and self.slots_done:
-            self.slot_s = self.delivery_s / self.slots_done
-        done = self.steps_done * self.step_s + self.slots_done * self.slot_s
-        total = self.steps * self.step_s + self.slots * self.slot_s
-        self.report(
-            Progress(
-                stage=stage,
-                done=round(done, 3),
-                total=round(total, 3),
-                seconds_left=round(max(total - done, 0.0), 1),
-                segments_done=self.segments_done,
-                segments_total=self.segments,
-            )
-        )
+    correction: float = 1.0
 
 
 def render(
@@ -108,7 +74,7 @@ def render(
     subclasses.
     """
     began = time.perf_counter()
-    card = catalogue.card(task.montage.model)
+    card = fitted(catalogue.card(task.montage.model), task.request)
     card.check(task.request.settings.model_dump(exclude_none=True))
     plan = plan_montage(task.montage, task.media, card, task.request.quality)
     task = replace(task, montage=at_native(task.montage, card, task.request.quality))
@@ -117,7 +83,7 @@ def render(
     size = (plan.format.width, plan.format.height)
     previz = Previz(anchors, previz_beats(task.montage), plan.frames, size, plan.format.fps)
     if task.request.quality == "previz":
-        meter = _meter(on_progress, plan, card, [], "draft")
+        meter = meter_of(on_progress, plan, pace_of(card, plan, task.request), [])
         video = _deliver(task, plan, previz, anchors, None, meter, [], time.perf_counter() - began)
         meter.tell("done")
         return video
@@ -156,6 +122,8 @@ def _render_takes(
     pipeline: DreaMontagePipeline, on_progress: Callable[[Progress], None], began: float,
     engine: Callable[[str], Engine] | None,
 ) -> Video:  # fmt: skip
+    import torch
+
     from dreamontage.generator.graph import render_segments
     from dreamontage.generator.sar import Shot, assemble_latents
     from dreamontage.generator.takes import Takes
@@ -165,17 +133,13 @@ def _render_takes(
         plan, task.montage, task.media, card, task.request, task.base,
         choices=[choice.segment for choice in task.choices], has_take=takes.has,
     )  # fmt: skip
-    meter = _meter(on_progress, plan, card, decisions, task.request.quality)
-    last = time.perf_counter()
+    pace = pace_of(card, plan, task.request, task.correction)
+    meter = meter_of(on_progress, plan, pace, decisions)
 
     def on_step(decision: Decision, done: int, steps: int, latents: Any) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if done:
-            meter.denoise_s += now - last
-            meter.steps_done += window_slots(decision.segment)
-        last = now
-        meter.tell("denoising")
+        if latents.is_cuda:  # what was ordered of the GPU is done when its time is taken
+            torch.cuda.synchronize(latents.device)
+        meter.step(decision.segment, done)
 
     rendered: list[Rendered] = []
     shot = Shot(plan, task.montage, previz, anchors)
@@ -184,15 +148,17 @@ def _render_takes(
         rendered.append(item)
         meter.segments_done += 1
         if item.reused and item.decision.action == "render":  # found from an earlier attempt
-            meter.steps -= _work(item.decision, card)
+            meter.steps -= steps_of(item.decision, card)
         meter.tell("denoising")
     loading_s = time.perf_counter() - began - meter.denoise_s
+    foreseen = foreseen_by(task.request.profile, plan, pace, meter, rendered)
     videos = []
     for number in range(1, 2 + max(len(decision.others) for decision in decisions)):
         shown = _shown(rendered, number)
         latents = assemble_latents(plan, [item.fingerprint for item in shown], takes)
         job = task if number == 1 else _alternative(task, number)
-        videos.append(_deliver(job, plan, previz, anchors, (pipeline, card, latents), meter, shown, loading_s))
+        model = pipeline, card, latents
+        videos.append(_deliver(job, plan, previz, anchors, model, meter, shown, loading_s, foreseen))
     meter.tell("done")
     others = [video.model_copy(update={"alternative_of": task.video_id}) for video in videos[1:]]
     return videos[0].model_copy(update={"alternatives": others})
@@ -216,9 +182,12 @@ def _alternative(task: RenderTask, number: int) -> RenderTask:
 def _deliver(
     task: RenderTask, plan: Plan, previz: Previz, anchors: Sequence[PrevizAnchor],
     model: tuple[DreaMontagePipeline, ModelCard, Iterator[Any]] | None,
-    meter: Meter, rendered: Sequence[Rendered], loading_s: float,
+    meter: Meter, rendered: Sequence[Rendered], loading_s: float, foreseen: EstimateReport | None = None,
 ) -> Video:  # fmt: skip
-    """One video of these takes, or of the previz; `loading_s` were spent on reading and encoding before."""
+    """One video of these takes, or of the previz; `loading_s` were spent on reading and encoding before.
+
+    `foreseen`: the estimate, to be checked when the video is there.
+    """
     meter.segments_done = meter.segments
     slots, seconds = meter.slots_done, meter.delivery_s
 
@@ -247,6 +216,7 @@ def _deliver(
             encode_s=loading_s,
             denoise_s=meter.denoise_s,
             sound=_sound(task),
+            estimate=foreseen,
         ),
         task.out,
         on_frames,
@@ -293,22 +263,3 @@ def _video_segment(item: Rendered) -> VideoSegment:
         seed=decision.seed, recipe=decision.recipe, fingerprint=item.fingerprint, settings=decision.settings,
         tail=item.tail, held=item.held, end=item.end,
     )  # fmt: skip
-
-
-def _work(decision: Decision, card: ModelCard) -> float:
-    """Denoising work of one take of a decision's segment, in steps times slots."""
-    steps = resolve_settings(card, decision.settings, decision.segment)[0].steps or 1
-    return float(steps * window_slots(decision.segment))
-
-
-def _meter(
-    report: Callable[[Progress], None], plan: Plan, card: ModelCard, decisions: Sequence[Decision], quality: str
-) -> Meter:
-    return Meter(
-        report=report,
-        steps=sum(_work(d, card) * ((d.action == "render") + len(d.others)) for d in decisions),
-        slots=plan.slots * (1 + max((len(d.others) for d in decisions), default=0)),
-        segments=len(plan.segments) + sum(len(d.others) for d in decisions),
-        step_s=card.speed.get(f"{quality}_step", 0.05),
-        slot_s=card.speed.get(f"{quality}_deliver", 0.1),
-    )

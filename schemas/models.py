@@ -145,22 +145,14 @@ class ModelCard(BaseModel):
     sizes: dict[Quality, dict[Aspect, tuple[int, int]]] = Field(
         default_factory=dict, description="Its own sizes; where there is none, the montage's."
     )
-    memory_gb: dict[Quality, float] = Field(
-        default_factory=dict, description="GPU memory in GB that one whole window takes at most; empty: runs on a CPU."
-    )
     network: Network | None = Field(None, description="Geometry of its networks; null: it runs on a CPU.")
     words: list[str] = Field(default_factory=list, description="Prompt words the model understands; empty: free text.")
     speed: dict[str, float] = Field(
         default_factory=dict,
-        description="Measured CPU seconds: {quality}_step per window slot and step, {quality}_deliver per slot.",
+        description="Seconds: {quality}_deliver per slot; where it runs on a CPU, {quality}_step per slot and step.",
         examples=[{"draft_step": 0.02, "draft_deliver": 0.05}],
     )
     available: bool = Field(True, description="Whether its weights are on this machine.")
-
-    @property
-    def needs_gb(self) -> float:
-        """GPU memory in GB below which it cannot render at all; 0: it runs on a CPU."""
-        return min(self.memory_gb.values(), default=0.0)
 
     def resolve(self, settings: RenderSettings) -> RenderSettings:
         """Settings over those of the LoRAs they name, the first one's before the next one's, over the card's defaults.

@@ -86,6 +86,9 @@ class Estimate(_Frozen):
     low_s: float = Field(description="Lower end of the estimate.")
     high_s: float = Field(description="Upper end of the estimate.")
     bytes: int = Field(0, description="Disk that its takes and its video will take.")
+    memory_gb: float | None = Field(None, description="Peak of device memory, in 10^9 bytes; null: not known.")
+    segment_s: list[float] = Field(default_factory=list, description="Seconds of denoising, per take to render.")
+    correction: float = Field(1.0, description="What the studio's last videos taught: seconds measured ÷ estimated.")
 
 
 class Plan(_Frozen):

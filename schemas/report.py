@@ -96,6 +96,28 @@ class Timing(_Frozen):
     total_s: float = Field(description="Everything.")
 
 
+class SegmentTime(_Frozen):
+    """How long a segment's takes were denoised in this job."""
+
+    start_s: float = Field(description="Start of the segment, seconds.")
+    estimate_s: float = Field(description="Estimated seconds of denoising.")
+    measured_s: float = Field(description="Measured seconds of denoising.")
+
+
+class EstimateReport(_Frozen):
+    """What had been estimated for the work of a job, denoising and delivery, beside what was measured."""
+
+    profile: str = Field(description="How the device was used.")
+    seconds: float = Field(description="Estimated seconds.")
+    low_s: float = Field(description="Lower end of the estimate.")
+    high_s: float = Field(description="Upper end of the estimate.")
+    correction: float = Field(description="What earlier videos had taught: the factor that is in these seconds.")
+    measured_s: float = Field(description="Measured seconds.")
+    memory_gb: float | None = Field(description="Estimated peak of device memory in 10^9 bytes; null: not known.")
+    measured_gb: float = Field(description="Measured peak: of the GPU, on a CPU of the process.")
+    segments: list[SegmentTime] = Field(description="Segments that were rendered, in order.")
+
+
 class Report(_Frozen):
     """What was delivered, measured on the delivered frames before video compression."""
 
@@ -115,6 +137,7 @@ class Report(_Frozen):
     notes: list[Note] = Field(description="Findings in plain words.")
     timing: Timing = Field(description="Wall seconds.")
     peak_memory_bytes: int = Field(description="Resident memory of the worker during this job, model included.")
+    estimate: EstimateReport | None = Field(None, description="The estimate, checked; null: there was none.")
 
 
 class VideoSegment(_Frozen):

@@ -259,6 +259,7 @@ class ModelLine(Answer):
     available: bool
     get: str
     needs_gpu_gb: float
+    here: str
     settings: list[str]
     defaults: dict[str, str | float | int | list[str]]
     loras: list[str]

@@ -12,7 +12,7 @@ from dreamontage.schemas.plan import Segment
 from dreamontage.schemas.report import Video, VideoSegment
 
 from .answers import Outlook
-from .context import App, card_of
+from .context import App, fitted_card_of
 from .outlook import look_ahead, outlook_of
 from .store.choices import Found
 
@@ -45,7 +45,7 @@ def fitting(
     quality = found[0].video.quality
     if any(item.video.quality != quality for item in found):
         raise InvalidInput("the takes are of different qualities", field="take_ids", allowed="one quality a call")
-    request, card, media = RenderRequest(quality=quality), card_of(montage), app.media_of(montage)
+    request, card, media = RenderRequest(quality=quality), fitted_card_of(montage, quality), app.media_of(montage)
     plan = look_ahead(app, montage, request)[0]
 
     def recipe_with(segment: Segment, settings: RenderSettings) -> str:

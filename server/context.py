@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
-from dreamontage.schemas.montage import Montage
+from dreamontage.schemas.montage import Montage, Quality
 
 from .actors import OWNER, actor_of
 from .answers import FileLine
@@ -65,3 +65,11 @@ def card_of(montage: Montage) -> ModelCard:
     from dreamontage.generator.models.catalogue import card
 
     return card(montage.model)
+
+
+def fitted_card_of(montage: Montage, quality: Quality) -> ModelCard:
+    """The card of the montage's model with the window that fits this machine, the one that plans are made with."""
+    from dreamontage.generator.fit import fitted
+    from dreamontage.generator.machine import fit_of
+
+    return fitted(card_of(montage), fit_of(montage, quality))

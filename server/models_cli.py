@@ -9,28 +9,30 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from dreamontage.generator import machine
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.pulling import FolderStore, HubStore, pull, pull_lora
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound
 
 
 def show() -> int:
-    """Print every model: installed or how to get it, what it needs, its licence."""
-    console, room = Console(), catalogue.gpu_memory_gb()
+    """Print every model: installed or how to get it, what it needs and how it would be run here, its licence."""
+    console = Console()
     table = Table("Model", "Here", "Needs", "Own format", "Licence", "What it is good for", box=None, pad_edge=False)
     for card in catalogue.cards().values():
         size = card.sizes.get("standard", {}).get("16:9")
         own = f"{size[0]}x{size[1]}, {card.fps} fps" if size else "any"
-        fits = "" if card.needs_gb <= room else " (more than this machine has)"
-        needs = f"GPU, {card.needs_gb:g} GB{fits}" if card.needs_gb else "CPU"
+        needs = f"GPU, {machine.needs_gb(card):.0f} GB" if card.network else "CPU"
         licence = card.licence + (f": {card.forbids}" if card.forbids else "")
         table.add_row(card.id, "yes" if card.available else "pull", needs, own, licence, card.summary)
     console.print(table)
+    for note in dict.fromkeys(machine.how_here(card) for card in catalogue.cards().values() if card.network):
+        console.print(note, highlight=False)
     for card in catalogue.cards().values():
         for name, lora in card.known_loras.items():
             here = "installed" if name in card.loras else catalogue.pull_command(card.id, name)
             console.print(f"LoRA {name} of {card.id} ({here}): {lora.summary} {lora.licence}.", highlight=False)
-    chosen, note = catalogue.choose()
+    chosen, note = machine.choose()
     console.print(note or f"model=auto takes {chosen.id} here.", highlight=False)
     return 0
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dreamontage.generator.models.catalogue import misfit
-from dreamontage.generator.planner import estimate, plan_montage
+from dreamontage.generator.estimating import Work, estimate
+from dreamontage.generator.fit import fitted
+from dreamontage.generator.machine import fit_of, pace_of, pinned
+from dreamontage.generator.planner import plan_montage
 from dreamontage.schemas.errors import Conflict, InvalidInput
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.montage import Montage, Quality
@@ -45,16 +47,20 @@ def look_ahead(
 ) -> tuple[Plan, list[Decision], Estimate]:
     """The plan of a montage, what a render would do with each segment, and its cost; as if these takes were chosen.
 
-    Raises whatever is wrong with the montage or the request: SlotTaken, InvalidInput, NotFound.
+    The plan is made with the window that the request pins, else with the one that fits this machine now. Raises
+    whatever is wrong with the montage or the request: SlotTaken, InvalidInput, NotFound.
     """
     from dreamontage.generator.fingerprint import decide  # brings OpenCV, which the first answer need not wait for
 
-    card = card_of(montage)
+    fit = fit_of(montage, request.quality)
+    request = pinned(montage, request, fit) if request.window is None else request
+    card = fitted(card_of(montage), request)
     card.check(request.settings.model_dump(exclude_none=True))
     if request.takes > 1 and request.quality == "previz":
         raise InvalidInput("a previz has no takes", field="takes", allowed="1, or quality='draft' or 'standard'")
     media = app.media_of(montage)
     plan = plan_montage(montage, media, card, request.quality)
+    plan = plan.model_copy(update={"warnings": [*plan.warnings, *filter(None, [fit.note])]})
     if request.from_s is not None and request.from_s >= plan.duration_s:
         raise InvalidInput(
             f"{request.from_s:g} s lies beyond the end", field="from_s", allowed=f"0 to {plan.duration_s:g}"
@@ -66,11 +72,10 @@ def look_ahead(
         plan, montage, media, card, request, base, choices=[*(choice.segment for choice in choices), *chosen],
         has_take=lambda fingerprint: (app.studio.takes / f"{fingerprint}.json").is_file(),
     )  # fmt: skip
-    todo = [d.segment for d in decisions if d.action == "render"]
-    steps = card.resolve(request.settings).steps or 1
-    others = [d.segment for d in decisions for _ in d.others]
-    videos = request.takes if others else 1
-    return plan, decisions, estimate(plan, card, request.quality, todo, steps, others, videos)
+    works = [Work.of(d.segment, card, d.settings) for d in decisions if d.action == "render"]
+    others = [Work.of(d.segment, card, d.settings) for d in decisions for _ in d.others]
+    pace = pace_of(card, plan, request, app.studio.lesson(card.id, request.quality, request.profile))
+    return plan, decisions, estimate(plan, pace, works, others, request.takes if others else 1)
 
 
 def outlook_of(quality: Quality, decisions: Sequence[Decision], cost: Estimate) -> Outlook:
@@ -99,7 +104,7 @@ def plan_answer(
 ) -> PlanAnswer:  # fmt: skip
     """The plan of a montage as an answer."""
     plan, decisions, cost = look_ahead(app, montage, RenderRequest(quality=quality))
-    shape, lacking = plan.shown or plan.format, misfit(card_of(montage), quality)
+    shape = plan.shown or plan.format
     return PlanAnswer(
         montage_id=montage.id,
         revision=montage.revision,
@@ -112,6 +117,6 @@ def plan_answer(
         anchors=anchor_lines(plan, montage),
         seams_s=[round(seam.at_s, 3) for seam in plan.seams],
         outlook=outlook_of(quality, decisions, cost),
-        warnings=[*notes, *plan.warnings, *(note for note in [lacking] if note)],
+        warnings=[*notes, *plan.warnings],
         next=list(next_calls),
     )

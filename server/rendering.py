@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from dreamontage.generator.files import replacing
+from dreamontage.generator.machine import pinned
 from dreamontage.schemas.errors import Cancelled, InvalidInput, RenderFailed
 from dreamontage.schemas.job import Job, RenderRequest
 from dreamontage.schemas.models import RenderSettings
@@ -89,6 +90,7 @@ def render_to_folder(wish: Wish, out: Path, studio_folder: Path | None) -> Video
             app, specs, beats, brief=wish.brief, duration_s=wish.duration_s, form=_choice(wish.format), fps=wish.fps,
             model=wish.model, seed=wish.seed,
         )  # fmt: skip
+        request = pinned(montage, request)
         plan, decisions, cost = look_ahead(app, montage, request)
         montage = studio.create_montage(montage)
         answer = plan_answer(app, montage, request.quality)

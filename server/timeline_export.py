@@ -18,7 +18,6 @@ import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
 
 from dreamontage.generator.files import replacing, write_whole
-from dreamontage.generator.models.catalogue import card
 from dreamontage.generator.planner import plan_montage
 from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.media import Media
@@ -26,6 +25,7 @@ from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import PlacedAnchor, Plan
 from dreamontage.schemas.report import Video
 
+from .context import fitted_card_of
 from .store import Studio
 from .store.delivery import human_name
 
@@ -74,7 +74,7 @@ def export_timeline(studio: Studio, montage: Montage, folder: Path, *, copies: b
     video = next((v for v in videos if Path(v.path).is_file()), None)
     media = {media_id: studio.media(media_id) for media_id in montage.media_ids}
     quality = video.quality if video is not None else "standard"
-    plan = plan_montage(montage, media, card(montage.model), quality)
+    plan = plan_montage(montage, media, fitted_card_of(montage, quality), quality)
     files = {item.id: (studio.blob_path(item.id), _file_name(item)) for item in media.values()}
     if video is not None:
         files[video.id] = (Path(video.path), f"{human_name(montage, video.quality)}.mp4")

@@ -47,6 +47,8 @@ MODULE = "dreamontage.server.worker"
 LOG_NAME = "worker.log"
 RAY = "ray"
 """A device of this name, or `ray-1`, `ray-2` ..., has its segments rendered on a Ray cluster and delivers here."""
+AND = "+"
+"""Joins devices that share every window into one: `cuda:0+cuda:1`."""
 _LOG_BYTES = 4 * 2**20
 _POLL_S = 0.25
 _BEGIN_WAIT_S = 5.0
@@ -84,6 +86,7 @@ class Worker:
         self._render = render
         self._read_model = load or self._from_weights
         self._models: dict[tuple[str, Switches], DreaMontagePipeline] = {}
+        self._engines: dict[tuple[str, Switches], Engine] = {}
         self._stop = threading.Event()
         self._heart: Heartbeat
 
@@ -188,6 +191,7 @@ class Worker:
             out=result,
             video_id=result.name,
             choices=choices,
+            correction=job.estimate.correction if job.estimate else 1.0,
         )
         studio.require_space()
         switches = job.request.switches or PLAIN
@@ -240,26 +244,46 @@ class Worker:
     def _from_weights(self, model_id: str, switches: Switches) -> Any:
         import torch
 
+        from dreamontage.generator.models.catalogue import card
         from dreamontage.generator.models.delivering import load_deliverer
         from dreamontage.generator.models.loading import load_model
 
         torch.set_num_threads(_cores())
         if self.device.startswith(RAY):
             return load_deliverer(model_id, switches=switches)
-        return load_model(model_id, self.device, switches)
+        first, *others = self.device.split(AND)
+        if others and card(model_id).family != "nano":
+            return load_deliverer(model_id, first, switches)
+        return load_model(model_id, first, switches)
 
     def _generator_render(self, switches: Switches) -> Render:
         from dreamontage.generator.render import render
 
-        return partial(render, engine=partial(_cluster, switches=switches)) if self.device.startswith(RAY) else render
+        if self.device.startswith(RAY):
+            return partial(render, engine=partial(_cluster, switches=switches))
+        return partial(render, engine=partial(self._sharing, switches=switches)) if AND in self.device else render
+
+    def _sharing(self, model_id: str, switches: Switches) -> Engine:
+        """What renders on all of several devices, kept as the model is; nano is small and renders on the first."""
+        from dreamontage.generator.engines.engine import InProcess
+        from dreamontage.generator.engines.parallel import ParallelEngine
+
+        model = self._load(model_id, switches)
+        if model.card.family == "nano":
+            return InProcess(model)
+        if (model_id, switches) not in self._engines:
+            self._engines[model_id, switches] = ParallelEngine(model, self.device.split(AND), switches)
+        return self._engines[model_id, switches]
 
     def _unload(self) -> None:
+        self._engines.clear()
         self._models.clear()
         gc.collect()
 
 
 def devices() -> list[str]:
-    """What this machine renders on: what DREAMONTAGE_DEVICES lists (`cuda:0,cuda:1`), else its GPUs, else the CPU."""
+    """What this machine renders on: what DREAMONTAGE_DEVICES lists (`cuda:0,cuda:1`; `cuda:0+cuda:1` is one
+    whose GPUs share every window), else its GPUs, else the CPU."""
     from dreamontage.generator.models.catalogue import gpus
 
     named = [name.strip() for name in os.environ.get("DREAMONTAGE_DEVICES", "").split(",")]
@@ -342,7 +366,9 @@ def main(make: Callable[..., Worker] = Worker) -> None:
     """Run a worker on a studio: python -m dreamontage.server.worker --studio DIR."""
     parser = argparse.ArgumentParser(prog="dreamontage-worker", description="Renders what is queued in a studio.")
     parser.add_argument("--studio", type=Path, help="the studio's folder; default: the user's studio")
-    parser.add_argument("--device", default="cpu", help="cpu, another torch device, or ray (ray-1, ray-2 ... for more)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, another torch device, several (cuda:0+cuda:1), or ray (ray-1, ray-2 ...)"
+    )
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configure()

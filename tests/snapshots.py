@@ -14,9 +14,10 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "snapshots"
 _IDS = re.compile(r"\b([a-z])_[0-9a-f]{12}\b")
-_SECONDS = {"seconds", "seconds_left", "check_again_in_s"}
+_ESTIMATES = {"seconds", "seconds_left", "check_again_in_s", "needs_gpu_gb"}
 _SPANS = (
     (re.compile(r"\b(about|in) \d[\d.]* s\b"), r"\1 N s"),
+    (re.compile(r"\bwith \d+ GB\b"), "with N GB"),
     (re.compile(r"\b(\d+ (s|min|h|d) ago|just now)"), "AGO"),
     (re.compile(r"cursor='[\w-]+'"), "cursor='...'"),
 )
@@ -32,7 +33,7 @@ class Steady:
     def __call__(self, value: Any) -> Any:
         """The value with steady parts only."""
         if isinstance(value, dict):
-            return {key: "N" if key in _SECONDS else self(item) for key, item in value.items()}
+            return {key: "N" if key in _ESTIMATES else self(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self(item) for item in value]
         if not isinstance(value, str):

@@ -30,6 +30,7 @@ async def agent(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for module in ("app", "tools.render", "tools.jobs", "tasks"):
         monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
     monkeypatch.setenv("DREAMONTAGE_ACTOR", "ada")
+    monkeypatch.setattr("dreamontage.generator.models.catalogue.gpus", lambda: ())
     (tmp_path / "media").mkdir(exist_ok=True)
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         yield Agent(client)

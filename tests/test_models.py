@@ -15,6 +15,7 @@ import pytest
 from agent import Agent
 from mcp import Client
 
+from dreamontage.generator import machine
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.pulling import FolderStore, HubStore, pull
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, StudioFull
@@ -174,20 +175,30 @@ def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path))
-    assert catalogue.choose(0.0)[0].id == "nano" and catalogue.choose(0.0)[1] == ""
-    chosen, note = catalogue.choose(17.0)
-    assert chosen.id == "nano" and "dreamontage pull wan21-fun-inp-1.3b" in note
+    monkeypatch.setattr(machine, "host_memory_gb", lambda: 128.0)
+
+    def chosen(*gpus: float) -> tuple[str, str]:
+        monkeypatch.setattr(catalogue, "gpus", lambda: gpus)
+        card, note = machine.choose()
+        return card.id, note
+
+    assert chosen() == ("nano", "")
+    here, note = chosen(25.8)
+    assert here == "nano" and "dreamontage pull wan22-i2v-a14b" in note and "(group offload, slower)" in note
+    monkeypatch.setenv(machine.PROFILE, "quality,offload=none")
+    here, note = chosen(40.0)
+    assert here == "nano" and "dreamontage pull wan22-ti2v-5b" in note, "what fits is a question of the profile"
     _install(tmp_path, catalogue.fetchable()["wan21-fun-inp-1.3b"])
-    chosen, note = catalogue.choose(17.0)
-    assert chosen.id == "wan21-fun-inp-1.3b" and note == ""
-    chosen, note = catalogue.choose(140.0)
-    assert chosen.id == "wan21-fun-inp-1.3b" and "dreamontage pull wan22-i2v-a14b" in note
-    assert catalogue.choose(0.0)[0].id == "nano"
+    here, note = chosen(17.5)
+    assert (here, note) == ("wan21-fun-inp-1.3b", "")
+    here, note = chosen(141.0)
+    assert here == "wan21-fun-inp-1.3b" and "dreamontage pull wan22-i2v-a14b" in note
+    assert chosen()[0] == "nano"
 
 
 def test_every_model_of_the_catalogue_and_its_loras_names_a_revision_a_licence_and_what_it_needs() -> None:
     for card in catalogue.fetchable().values():
-        assert card.licence and card.licence_url and card.needs_gb and card.fps and card.summary
+        assert card.licence and card.licence_url and card.network and card.fps and card.summary
         assert card.window - card.overlap >= 2 * card.shortest
         sources = [*card.sources, *(lora.source for lora in card.known_loras.values())]
         assert all(len(source.revision) == 40 or source.revision == "main" for source in sources)
@@ -215,7 +226,7 @@ async def test_an_agent_plans_with_a_model_that_is_not_here_and_learns_what_it_t
         plan = await agent.call("plan_montage", anchors=sources, duration_s=4, model="wan21-fun-inp-1.3b")
         assert plan["model"] == "wan21-fun-inp-1.3b" and (plan["size"], plan["fps"]) == ("512x288", 24)
         told = " ".join(plan["warnings"])
-        assert "dreamontage pull wan21-fun-inp-1.3b" in told and "14 GB" in told
+        assert "dreamontage pull wan21-fun-inp-1.3b" in told and "16 GB" in told
         assert "The video is 512x288, the size of its model." in told and "renders at 16 fps" in told
         assert (await agent.call("plan_montage", anchors=sources, duration_s=4))["model"] == "nano"
         models = {model["id"]: model for model in (await agent.call("list_models"))["models"]}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from dreamontage.generator.measuring.judge import Freeze
-from dreamontage.schemas.report import AnchorReport, CutReport, IntervalReport, Note, SeamReport
+from dreamontage.schemas.report import AnchorReport, CutReport, EstimateReport, IntervalReport, Note, SeamReport
 
 MIN_ANCHOR_DB = 22.0
 BELOW_REFERENCE_DB = 1.0
@@ -14,6 +14,10 @@ SOFT_BELOW = 0.6
 FAST_ABOVE = 1.0
 """Picture widths a second, on the mean of an interval, beyond which a move reads as a whip."""
 ROUGH_SEAM = 3.0
+SLIGHT_S = 10.0
+"""Seconds by which an estimate may be wrong without a word."""
+OVER = 1.15
+"""Of the estimated memory, beyond which a peak is told."""
 MAX_NOTES = 12
 _ORDER = {"problem": 0, "warning": 1, "info": 2}
 
@@ -38,6 +42,18 @@ def notes(
     ]
     kept = sorted(found, key=lambda note: (_ORDER[note.severity], note.at_s))[:MAX_NOTES]
     return sorted(kept, key=lambda note: note.at_s)
+
+
+def unforeseen(estimate: EstimateReport, at_s: float) -> list[Note]:
+    """What the estimate before the run got wrong, told at the video's end `at_s`."""
+    found, e = [], estimate
+    if not e.low_s <= e.measured_s <= e.high_s and abs(e.measured_s - e.seconds) > SLIGHT_S:
+        what = f"Rendering took {e.measured_s:.0f} s; {e.low_s:.0f} to {e.high_s:.0f} s had been estimated."
+        found.append((what, "Nothing; the next estimate learns from it."))
+    if e.memory_gb is not None and e.measured_gb > OVER * e.memory_gb:
+        what = f"It took {e.measured_gb:.1f} GB of GPU memory; {e.memory_gb:.1f} GB had been estimated."
+        found.append((what, "Where that is near what the GPU has, start the server with --profile low-memory."))
+    return [Note(at_s=round(at_s, 3), severity="info", what=what, suggestion=way) for what, way in found]
 
 
 def _again(start_s: float, end_s: float, intervals: Sequence[IntervalReport], quality: str) -> str:

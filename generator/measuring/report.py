@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dreamontage.generator.measuring import judge
 from dreamontage.generator.measuring.anchors import AnchorFit, AnchorMeter
-from dreamontage.generator.measuring.notes import notes
+from dreamontage.generator.measuring.notes import notes, unforeseen
 from dreamontage.generator.measuring.pairs import PairMeter
 from dreamontage.generator.native import shown_frames
 from dreamontage.generator.timeline import frames_of_slot, slot_of_frame
@@ -18,6 +18,7 @@ from dreamontage.schemas.plan import Plan, Segment
 from dreamontage.schemas.report import (
     AnchorReport,
     CutReport,
+    EstimateReport,
     IntervalReport,
     Report,
     SeamReport,
@@ -60,6 +61,7 @@ class ShotMeter:
         rendered: bool,
         timing: Timing,
         peak_memory_bytes: int,
+        estimate: EstimateReport | None = None,
     ) -> Report:
         """The report of all frames. `t0` per segment of the plan; `rendered` False: the previz was delivered."""
         plan, fps, curves = self._plan, self._plan.format.fps, self._pairs.curves
@@ -108,11 +110,15 @@ class ShotMeter:
             intervals=intervals,
             seams=seam_reports,
             cuts=cut_reports,
-            notes=notes(
-                anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps, rendered
-            ),
+            notes=[
+                *notes(
+                    anchor_reports, intervals, seam_reports, cut_reports, judge.freezes(curves, fps, own), fps, rendered
+                ),
+                *([] if estimate is None else unforeseen(estimate, plan.duration_s)),
+            ],
             timing=timing,
             peak_memory_bytes=peak_memory_bytes,
+            estimate=estimate,
         )
 
     def _frames_inside_clips(self) -> set[int]:

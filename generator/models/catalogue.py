@@ -21,7 +21,6 @@ import platformdirs
 
 from dreamontage.schemas.errors import NotFound
 from dreamontage.schemas.models import ModelCard
-from dreamontage.schemas.montage import Quality
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 CARD = "card.json"
@@ -105,46 +104,29 @@ def gpu_memory_gb() -> float:
     return 0.0 if named and "cuda" not in named and "ray" not in named else max(gpus(), default=0.0)
 
 
-@cache
 def gpus() -> tuple[float, ...]:
-    """Memory in GB of every GPU that torch can use, as the driver tells; asked once, without torch."""
+    """Memory in GB of every GPU that torch can use."""
+    return tuple(memory for memory, _ in _driver())
+
+
+def gpu_names() -> tuple[str, ...]:
+    """What every GPU that torch can use is called."""
+    return tuple(name for _, name in _driver())
+
+
+@cache
+def _driver() -> tuple[tuple[float, str], ...]:
+    """Memory in GB and name of every GPU that torch can use, as the driver tells; asked once, without torch."""
     tool = shutil.which("nvidia-smi")
     if tool is None or version("torch").endswith("+cpu"):
         return ()
-    command = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    command = [tool, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(float(line) * 2**20 / 1e9 for line in told.split("\n") if line.strip().isdigit())
-
-
-def misfit(card: ModelCard, quality: Quality) -> str:
-    """A sentence where a window at this quality takes more memory than the GPU here has; else nothing."""
-    need, room = card.memory_gb.get(quality, 0.0), gpu_memory_gb()
-    if need <= room:
-        return ""
-    has = f"the GPU here has {room:.0f} GB" if room else "there is no GPU here"
-    return f"A window of {card.id} at {quality} quality takes about {need:g} GB of GPU memory, and {has}."
-
-
-def choose(gpu_gb: float | None = None) -> tuple[ModelCard, str]:
-    """What model=auto means here: the best installed one that fits the device, and a sentence on what would be better.
-
-    `gpu_gb`: memory of the GPU; None asks the driver. Raises NotFound where no model is installed.
-    """
-    room = gpu_memory_gb() if gpu_gb is None else gpu_gb
-    best = sorted((found for found in cards().values() if found.needs_gb <= room), key=lambda found: -found.rank)
-    here = [found for found in best if found.available]
-    if not here:
-        raise NotFound("no model is installed", field="model", next_call="pip install dreamontage again")
-    better = next((found for found in best if found.rank > here[0].rank), None)
-    if better is None:
-        return here[0], ""
-    return here[0], (
-        f"model=auto took {here[0].id}, the best that is installed; {better.id} would fit this machine's GPU"
-        f" ({room:.0f} GB) and is one command away: {pull_command(better.id)}."
-    )
+    rows = (line.partition(",") for line in told.split("\n"))
+    return tuple((float(memory) * 2**20 / 1e9, name.strip()) for memory, _, name in rows if memory.strip().isdigit())
 
 
 def weights_hash(model_id: str) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from dreamontage.generator.fit import least_gb
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.switching import check_switches
+from dreamontage.generator.native import usual_size
 from dreamontage.schemas.errors import RenderFailed
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import PLAIN, Switches
@@ -22,7 +24,7 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
     folder = Path(model) if Path(model).is_dir() else catalogue.weights_folder(str(model))
     card, device = catalogue.read_card(folder), torch.device(device)
     check_switches(card, switches)
-    _require_room(card, device)
+    _require_room(card, device, switches)
     if card.family == "nano":
         from dreamontage.generator.pipeline import DreaMontagePipeline
 
@@ -52,15 +54,15 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
     )
 
 
-def _require_room(card: ModelCard, device: torch.device) -> None:
-    """Refuse a device that the card says is too small, before gigabytes are read."""
-    need = card.needs_gb
+def _require_room(card: ModelCard, device: torch.device, switches: Switches) -> None:
+    """Refuse a device on which not even a small window at draft size fits, before gigabytes are read."""
+    need = least_gb(card, usual_size(card, "draft"), (switches,))
     if not need:
         return
     room = torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else 0.0
     if room < need:
         raise RenderFailed(
-            f"{card.id} needs a GPU with {need:g} GB; {device} has {room:.0f} GB" if room else
-            f"{card.id} needs a GPU with {need:g} GB, and the worker runs on {device}",
+            f"{card.id} needs a GPU with {need:.0f} GB; {device} has {room:.0f} GB" if room else
+            f"{card.id} needs a GPU with {need:.0f} GB, and the worker runs on {device}",
             next_call="update_montage(model='nano') renders on a CPU; DREAMONTAGE_DEVICES names the devices to use",
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from dreamontage.schemas.montage import Quality
@@ -74,6 +75,19 @@ class VideoStore:
                 "SELECT body FROM video WHERE alternative_of = ? ORDER BY rowid", (video_id,)
             ).fetchall()
         return [Video.model_validate_json(row["body"]) for row in rows]
+
+    def lesson(self, model: str, quality: Quality, profile: str) -> float:
+        """Seconds measured ÷ estimated: the median of the last five videos of a model at a quality with a profile that
+        were rendered among the last twenty of that quality; 1 where there is none."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                "SELECT told ->> 'measured_s' * told ->> 'correction' / told ->> 'seconds' AS ratio FROM"
+                " (SELECT body ->> '$.report.model' AS model, body -> '$.report.estimate' AS told FROM"
+                " (SELECT body FROM video WHERE quality = ? AND alternative_of IS NULL ORDER BY rowid DESC LIMIT 20))"
+                " WHERE model = ? AND told ->> 'profile' = ? AND told ->> 'seconds' > 0 LIMIT 5",
+                (quality, model, profile),
+            ).fetchall()
+        return float(median(row["ratio"] for row in rows)) if rows else 1.0
 
     def latest_video(self, montage_id: str, quality: Quality) -> Video | None:
         """The newest video of a montage at a quality; alternatives do not count."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from mcp.types import CallToolResult
 
+from dreamontage.generator.machine import how_here, needs_gb
 from dreamontage.generator.models.catalogue import cards, pull_command
 
 from ..answers import ModelLine, ModelsAnswer, reply
@@ -26,7 +28,8 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
             forbids=card.forbids,
             available=card.available,
             get="" if card.available else pull_command(card.id),
-            needs_gpu_gb=card.needs_gb,
+            needs_gpu_gb=math.ceil(needs_gb(card)),
+            here=how_here(card),
             settings=card.settings,
             defaults=card.defaults.model_dump(exclude_none=True, exclude={"negative_prompt"}),
             loras=card.loras,
@@ -39,8 +42,9 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
     for line in lines:
         defaults = ", ".join(f"{key}={value}" for key, value in line.defaults.items())
         missing = "" if line.available else f" (not installed: {line.get})"
-        needs = f" Needs a GPU with {line.needs_gpu_gb:g} GB." if line.needs_gpu_gb else ""
-        licence = f" Licence: {line.licence}{f', {line.forbids}' if line.forbids else ''}." if line.needs_gpu_gb else ""
+        needs = f" Needs a GPU, with {line.needs_gpu_gb:g} GB at the least. {line.here}" if line.needs_gpu_gb else ""
+        terms = ", ".join(filter(None, [line.licence, line.forbids.rstrip(".")]))
+        licence = f" Licence: {terms}." if line.needs_gpu_gb else ""
         words = f" Prompt words: {', '.join(line.words)}." if line.words else ""
         loras = f" LoRAs: {', '.join(line.loras)}." if line.loras else ""
         loras += f" LoRAs to get: {', '.join(line.get_loras)}." if line.get_loras and line.available else ""

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from dreamontage.generator.models.catalogue import card, choose, pull_command
+from dreamontage.generator.machine import choose
+from dreamontage.generator.models.catalogue import card, pull_command
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.media import Media

@@ -8,6 +8,7 @@ from typing import Annotated
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from dreamontage.generator.machine import fit_of, pinned
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.job import After, Job, RenderRequest
@@ -57,12 +58,15 @@ def render_segments(
         quality=quality, from_s=from_s, to_s=to_s, seed=seed, settings=settings or RenderSettings(), after=after,
         takes=takes,
     )  # fmt: skip
+    found = fit_of(montage, quality)
+    request = pinned(montage, request, found)
     plan, decisions, cost = look_ahead(app, montage, request)
     if max_minutes is not None and cost.seconds > 60 * max_minutes:
         raise too_long(request, cost, max_minutes)
     range_s, note = widened(plan, request)
     if takes > 1 and not cost.alternatives:
         note = f"{note} Clips fix that part whole, so it has no alternatives.".strip()
+    notes = [*filter(None, [note, found.note])]
     outlook = outlook_of(quality, decisions, cost)
 
     def answer(job: Job) -> CallToolResult:
@@ -74,10 +78,10 @@ def render_segments(
             range_s=range_s,
             outlook=outlook,
             check_again_in_s=min(30.0, max(1.0, round(cost.seconds * 0.8))),
-            notes=[note] if note else [],
+            notes=notes,
             next=[f"get_job(job_id={job.id!r}, wait_s={limits.MAX_WAIT_S:g})"],
         )
-        text = f"{job.id} {job.state}: {describe_outlook(outlook)} {note} Next: {said.next[0]}."
+        text = f"{job.id} {job.state}: {describe_outlook(outlook)} {' '.join(notes)} Next: {said.next[0]}."
         return reply(" ".join(text.split()), said)
 
     queued = carry_out(lambda then: app.studio.enqueue(montage, request, cost, actor_of(ctx).name, then=then), answer)
