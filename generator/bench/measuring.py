@@ -93,6 +93,7 @@ def tried(card: ModelCard, layers: int | None, small: bool) -> ModelCard:
     change: dict[str, Any] = {"experts": 1}
     if small:
         change |= {"width": 64, "ffn": 128, "heads": 2, "layers": 2, "text_width": 32}
+        change["sound_width"] = min(network.sound_width, 32)
     if layers is not None:
         change["layers"] = layers
     least = change.get("layers", network.layers)

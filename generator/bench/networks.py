@@ -139,7 +139,7 @@ def text_encoder_of(card: ModelCard) -> Any:
         config = transformers.Gemma3Config(text_config=words, vision_config=pictures)
         with unset_fake_temporarily(), torch.device("meta"):  # its first weights are drawn until they suit
             gemma = transformers.Gemma3ForConditionalGeneration(config)
-        return torch.nn.ModuleList([gemma, LTX2TextConnectors()]).requires_grad_(False).eval()
+        return torch.nn.ModuleList([gemma, connectors_of(card)]).requires_grad_(False).eval()
     if card.family == "ltx":
         parts: Any = (transformers.T5EncoderModel, transformers.T5Config, 32128)
     else:
@@ -150,6 +150,18 @@ def text_encoder_of(card: ModelCard) -> Any:
         feed_forward_proj="gated-gelu",
     )  # fmt: skip
     return kind(shape).requires_grad_(False).eval()
+
+
+def connectors_of(card: ModelCard) -> Any:
+    """What stands between LTX-2's text encoder and its transformer."""
+    width = network_of(card).text_width
+    heads = max(1, width // 128)
+    shape = {
+        f"{part}_connector_{name}": value
+        for part in ("video", "audio")
+        for name, value in (("num_attention_heads", heads), ("attention_head_dim", width // heads))
+    }
+    return LTX2TextConnectors(caption_channels=width, rope_type="split", **shape)
 
 
 def told(card: ModelCard, size: tuple[int, int], slots: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
@@ -195,8 +207,10 @@ def save_random(card: ModelCard, folder: Path, device: torch.device | str = "cpu
         for part in ("transformer", "transformer_2")[: network_of(card).experts]:
             transformer_of(card).save_pretrained(folder / part)
         autoencoder_of(card, thin).save_pretrained(folder / "vae")
+        if card.family == "ltx2":
+            connectors_of(card).save_pretrained(folder / "connectors")
     shift = card.defaults.shift or 1.0
-    scheduler: Any = FlowMatchEulerDiscreteScheduler() if card.family == "ltx" else UniPCMultistepScheduler(
+    scheduler: Any = FlowMatchEulerDiscreteScheduler() if card.family.startswith("ltx") else UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )  # fmt: skip
     scheduler.save_pretrained(folder / "scheduler")
