@@ -41,6 +41,9 @@ from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Format, Montage
 from dreamontage.schemas.profile import PLAIN, Switches
+from dreamontage.server.device import take_device
+from dreamontage.server.store import Studio
+from dreamontage.server.worker import Worker, devices
 
 PARITY = 1e-4
 """Largest difference of normalised latents between one process and two, in float32."""
@@ -185,3 +188,22 @@ def test_what_cannot_be_shared_is_refused_with_a_sentence_before_anything_starts
             check_shared(card(family, 8, 32), PLAIN)
     with pytest.raises(InvalidInput, match="cache=0"):
         ParallelEngine(bench.family, ("cpu", "cpu"), Switches(cache=0.05))
+
+
+def test_a_worker_of_several_devices_holds_one_lock_and_keeps_its_group_until_it_unloads(
+    bench: Bench, studio: Studio, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMONTAGE_MODELS", os.pathsep.join([str(bench.folder), str(tiny_models)]))
+    monkeypatch.setenv("DREAMONTAGE_DEVICES", "cpu+cpu, cpu")
+    both, one = devices()
+    assert (both, one) == ("cpu+cpu", "cpu")
+    lock = take_device(studio, both)
+    assert lock is not None and take_device(studio, both) is None
+    os.close(lock)
+    worker = Worker(studio, device=both)
+    engine = worker._sharing("tiny-wan", PLAIN)
+    assert isinstance(engine, ParallelEngine) and engine.devices == ("cpu", "cpu")
+    assert worker._sharing("tiny-wan", PLAIN) is engine
+    assert worker._sharing("tiny-wan", Switches(tiling=True)) is not engine
+    assert isinstance(worker._sharing("tiny", PLAIN), InProcess), "nano renders on the first of them"
+    assert worker._engines == {}, "another model takes the place of the one before, and of its group"

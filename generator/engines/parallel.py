@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -221,7 +223,7 @@ def serve(pipe: Connection, place: Place, model: str, switches: Switches, load: 
     from diffusers.utils import logging as diffusers_logging
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to answer
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(place,), daemon=True).start()
     diffusers_logging.set_verbosity_error()
     try:
         meet(place)
@@ -300,10 +302,12 @@ def _rendered(family: Family, job: bytes, pipe: Connection, rank: int) -> bytes:
     return b"" if rank else result.to_bytes()
 
 
-def _leave_with_parent() -> None:
+def _leave_with_parent(place: Place) -> None:
+    """Free the device when the parent was killed, also while others are waited for, and tidy up in its stead."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(Path(place.meeting).parent, ignore_errors=True)
     os._exit(1)
 
 
