@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Format, Montage, Quality, Shape
+from dreamontage.schemas.plan import PlacedAnchor
+
+from .timeline import Grid
 
 
 def native_shape(asked: Shape, card: ModelCard, quality: Quality) -> Shape:
@@ -28,11 +33,32 @@ def usual_size(card: ModelCard, quality: Quality) -> tuple[int, int]:
     return shape.width, shape.height
 
 
+def grid_of(card: ModelCard, fps: int) -> Grid:
+    """The grid that a model plans a montage of this frame rate in."""
+    return Grid(card.fps or fps, card.stride)
+
+
 def at_native(montage: Montage, card: ModelCard, quality: Quality) -> Montage:
     """The montage at the model's frame rate, where it has one of its own; all its seconds stay."""
     if quality == "previz" or card.fps in (None, montage.format.fps):
         return montage
     return montage.model_copy(update={"format": montage.format.model_copy(update={"fps": card.fps})})
+
+
+def at_shown(anchors: Sequence[PlacedAnchor], fps: int, shown_fps: int) -> list[PlacedAnchor]:
+    """Anchors of a grid of `fps` at the frames of the delivered file."""
+    if fps == shown_fps:
+        return list(anchors)
+    return [
+        anchor.model_copy(
+            update={
+                "frame": shown_frames(anchor.frame + 1, fps, shown_fps) - 1,
+                "slots": shown_frames(anchor.frames, fps, shown_fps),
+                "stride": 1,
+            }
+        )
+        for anchor in anchors
+    ]
 
 
 def shown_frames(frames: int, fps: int, shown_fps: int) -> int:

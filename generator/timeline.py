@@ -8,11 +8,36 @@ another `stride` (8 for LTX) has that many frames in a slot, and 4 below stands 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 STRIDE = 4
 """Frames per latent slot (the autoencoder's temporal factor) of nano and Wan."""
 
 _EPSILON = 1e-6
+
+
+class Grid(NamedTuple):
+    """The frames a second, and frames a slot, that a montage is planned in: its model's own, where that has its own."""
+
+    fps: int
+    stride: int = STRIDE
+
+    @property
+    def slot_s(self) -> float:
+        """Seconds of a slot."""
+        return self.stride / self.fps
+
+    def frames(self, duration_s: float) -> int:
+        """Frames of so many seconds: whole slots and one."""
+        return frame_count(duration_s, self.fps, self.stride)
+
+    def snapped(self, second: float) -> float:
+        """The second that an anchor at this one lands on."""
+        return snap_frame(second, self.fps, self.stride) / self.fps
+
+    def whole_slots(self, seconds: float) -> float:
+        """A length, rounded to whole slots."""
+        return round(seconds * self.fps / self.stride) * self.stride / self.fps
 
 
 def frame_count(duration_s: float, fps: int, stride: int = STRIDE) -> int:

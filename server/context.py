@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 
+from dreamontage.generator.timeline import Grid
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Montage, Quality
@@ -58,6 +59,15 @@ Ctx = Context[App, Any]
 def app_of(ctx: Ctx) -> App:
     """The app behind a call."""
     return ctx.request_context.lifespan_context
+
+
+def grid_of(montage: Montage) -> Grid:
+    """The grid that the montage's model plans it in; its own frame rate where the model is not known here any more."""
+    from dreamontage.generator import native
+    from dreamontage.generator.models.catalogue import cards
+
+    found = cards().get(montage.model)
+    return Grid(montage.format.fps) if found is None else native.grid_of(found, montage.format.fps)
 
 
 def card_of(montage: Montage) -> ModelCard:

@@ -1,7 +1,7 @@
 """Edits of a montage as pure functions: a new montage, or an error and nothing changed.
 
-Seconds are as asked for; the planner snaps them. A ripple shifts by whole slots, so that what is later keeps its place
-on every window's grid and its takes can be reused.
+Seconds are as asked for; the planner snaps them. A ripple shifts by whole slots of the grid that the montage's model
+plans in, so that what is later keeps its place on every window's grid and its takes can be reused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from dreamontage.generator.timeline import STRIDE, clip_frames, frame_count, snap_frame
+from dreamontage.generator.timeline import Grid, clip_frames
 from dreamontage.schemas import limits
 from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import InvalidInput, NotFound
@@ -25,17 +25,17 @@ NewAnchor = tuple[AnchorSpec, Media]
 Library = Mapping[str, Media]
 
 
-def length_s(anchor: Anchor, media: Media, fps: int) -> float:
-    """Seconds from the first to the last frame of an anchor on the grid: 0 for a still, (1+4m−1)/fps for a clip."""
+def length_s(anchor: Anchor, media: Media, grid: Grid) -> float:
+    """Seconds from the first to the last frame of an anchor on the grid: 0 for a still, whole slots for a clip."""
     if media.kind == "still":
         return 0.0
     end = min(media.duration_s, anchor.out_s if anchor.out_s is not None else media.duration_s)
-    frames = max(1, math.floor((end - anchor.in_s) * fps + 0.5))
-    return (clip_frames(frames, frames) - 1) / fps
+    frames = max(1, math.floor((end - anchor.in_s) * grid.fps + 0.5))
+    return (clip_frames(frames, frames, grid.stride) - 1) / grid.fps
 
 
 def place(
-    times: Sequence[float | None], lengths: Sequence[float], duration_s: float | None, fps: int, *, grow: bool = False
+    times: Sequence[float | None], lengths: Sequence[float], duration_s: float | None, grid: Grid, *, grow: bool = False
 ) -> tuple[list[float], float]:
     """Seconds for every anchor, those without one placed evenly between their neighbours; and the duration.
 
@@ -43,7 +43,7 @@ def place(
     follows the last timed anchor does not fit. Raises InvalidInput where a stretch has no room.
     """
     placed = list(times)
-    slot = STRIDE / fps
+    slot = grid.slot_s
     if placed and placed[0] is None:
         placed[0] = 0.0
     if placed and placed[-1] is None:
@@ -52,11 +52,11 @@ def place(
         taken = end + sum(lengths[last + 1 :])
         fits = duration_s is not None and duration_s - taken >= 2 * slot * tail
         if duration_s is not None and (fits or not grow):
-            final = (frame_count(duration_s, fps) - 1) / fps - lengths[-1]
+            final = (grid.frames(duration_s) - 1) / grid.fps - lengths[-1]
             placed[-1] = min(duration_s, max(final, 0.0))
         else:
             for index in range(last + 1, len(placed)):
-                placed[index] = _grid(end + limits.AUTO_GAP_S, fps)
+                placed[index] = grid.whole_slots(end + limits.AUTO_GAP_S)
                 end = _known(placed[index]) + lengths[index]
             duration_s = max(duration_s or 0.0, end)
     index = 1
@@ -78,7 +78,7 @@ def place(
         index = stop + 1
     seconds = [round(_known(t), 6) for t in placed]
     if duration_s is None:
-        ends = [snap_frame(t, fps) / fps + length for t, length in zip(seconds, lengths, strict=True)]
+        ends = [grid.snapped(t) + length for t, length in zip(seconds, lengths, strict=True)]
         duration_s = max([*ends, *seconds], default=0.0) + (limits.AUTO_GAP_S if len(ends) < 2 else 0.0)
     return seconds, round(duration_s, 6)
 
@@ -87,6 +87,7 @@ def create(
     montage_id: str,
     new: Sequence[NewAnchor],
     beats: Sequence[BeatSpec],
+    grid: Grid,
     *,
     brief: str,
     duration_s: float | None,
@@ -119,12 +120,12 @@ def create(
                 )
             second = _known(times[before]) + lengths[before] + (spec.gap_s or limits.AUTO_GAP_S)
         times.append(second)
-        lengths.append(length_s(spec.anchor("new", media.id, 0.0), media, form.fps))
+        lengths.append(length_s(spec.anchor("new", media.id, 0.0), media, grid))
     asked = duration_s
     if asked is None and beats:
-        seconds, auto = place(times, lengths, None, form.fps)
+        seconds, auto = place(times, lengths, None, grid)
         asked = max(auto, max(b.end_s for b in beats))
-    seconds, total = place(times, lengths, asked, form.fps)
+    seconds, total = place(times, lengths, asked, grid)
     anchors = [
         spec.anchor(f"a{number}", media.id, second)
         for number, ((spec, media), second) in enumerate(zip(new, seconds, strict=True), 1)
@@ -137,6 +138,7 @@ def add_anchors(
     montage: Montage,
     new: Sequence[NewAnchor],
     library: Library,
+    grid: Grid,
     *,
     ripple: bool = False,
     duration_s: float | None = None,
@@ -148,7 +150,6 @@ def add_anchors(
     _count(len(montage.anchors) + len(new))
     if duration_s is not None:
         montage = _with(montage, duration_s=duration_s)
-    fps = montage.format.fps
     known = dict(library) | {media.id: media for _, media in new}
     number = max((int(a.id[1:]) for a in montage.anchors if a.id[1:].isdigit()), default=0)
     loose: list[tuple[Anchor, Media]] = []
@@ -158,24 +159,24 @@ def add_anchors(
         if spec.second is None and spec.after is None:
             loose.append((anchor, media))
             continue
-        room = length_s(anchor, media, fps) + (spec.gap_s or limits.AUTO_GAP_S)
+        room = length_s(anchor, media, grid) + (spec.gap_s or limits.AUTO_GAP_S)
         if spec.after is not None:
             before = _anchor(montage, spec.after)
-            end = before.second + length_s(before, known[before.media_id], fps)
+            end = before.second + length_s(before, known[before.media_id], grid)
             anchor = _moved(anchor, end + (spec.gap_s or limits.AUTO_GAP_S))
-            montage = _retime(montage, end + 2 * _EPSILON, _grid(room, fps), {before.id}) if ripple else montage
+            montage = _retime(montage, end + 2 * _EPSILON, grid.whole_slots(room), {before.id}) if ripple else montage
         elif spec.second is not None:
             anchor = _moved(anchor, spec.second)
-            montage = _retime(montage, anchor.second, _grid(room, fps)) if ripple else montage
+            montage = _retime(montage, anchor.second, grid.whole_slots(room)) if ripple else montage
         montage = _with(montage, anchors=[*montage.anchors, anchor])
         if ripple:
-            end = snap_frame(anchor.second, fps) / fps + length_s(anchor, media, fps)
+            end = grid.snapped(anchor.second) + length_s(anchor, media, grid)
             montage = _with(montage, duration_s=max(montage.duration_s, end))
     if loose:
         times = [a.second for a in montage.anchors] + [None] * len(loose)
-        lengths = [length_s(a, known[a.media_id], fps) for a in montage.anchors]
-        lengths += [length_s(a, media, fps) for a, media in loose]
-        seconds, total = place(times, lengths, montage.duration_s, fps, grow=True)
+        lengths = [length_s(a, known[a.media_id], grid) for a in montage.anchors]
+        lengths += [length_s(a, media, grid) for a, media in loose]
+        seconds, total = place(times, lengths, montage.duration_s, grid, grow=True)
         added = [_moved(a, t) for (a, _), t in zip(loose, seconds[-len(loose) :], strict=True)]
         montage = _with(montage, anchors=[*montage.anchors, *added], duration_s=total)
     return montage
@@ -185,6 +186,7 @@ def update_anchors(
     montage: Montage,
     changes: Sequence[tuple[AnchorChange, Media | None]],
     library: Library,
+    grid: Grid,
     *,
     ripple: bool = False,
     duration_s: float | None = None,
@@ -196,7 +198,6 @@ def update_anchors(
     """
     if duration_s is not None:
         montage = _with(montage, duration_s=duration_s)
-    fps = montage.format.fps
     known = dict(library) | {media.id: media for _, media in changes if media}
     ids = [change.id for change, _ in changes]
     if twice := sorted({i for i in ids if ids.count(i) > 1}):
@@ -212,21 +213,22 @@ def update_anchors(
             if change.after == change.id:
                 raise InvalidInput(f"anchor {change.id} cannot follow itself", field="after")
             other = _anchor(montage, change.after)
-            end = other.second + length_s(other, known[other.media_id], fps)
+            end = other.second + length_s(other, known[other.media_id], grid)
             fields["second"] = round(end + (change.gap_s or limits.AUTO_GAP_S), 6)
         now = Anchor(**before.model_dump() | fields)
         montage = _with(montage, anchors=[now if a.id == now.id else a for a in montage.anchors])
-        old_end = before.second + length_s(before, known[before.media_id], fps)
-        shifts.append((old_end, now.second + length_s(now, known[now.media_id], fps) - old_end))
+        old_end = before.second + length_s(before, known[before.media_id], grid)
+        shifts.append((old_end, now.second + length_s(now, known[now.media_id], grid) - old_end))
     if ripple:
         for old_end, by in sorted(shifts, reverse=True):
-            montage = _retime(montage, old_end + 2 * _EPSILON, _grid(by, fps), set(ids))
+            montage = _retime(montage, old_end + 2 * _EPSILON, grid.whole_slots(by), set(ids))
     return montage
 
 
-def remove_anchors(montage: Montage, ids: Sequence[str], library: Library, *, ripple: bool = False) -> Montage:
+def remove_anchors(
+    montage: Montage, ids: Sequence[str], library: Library, grid: Grid, *, ripple: bool = False
+) -> Montage:
     """The montage without these anchors. A ripple also takes out the stretch that led to each."""
-    fps = montage.format.fps
     for anchor_id in ids:
         gone = _anchor(montage, anchor_id)
         at = montage.anchors.index(gone)
@@ -235,9 +237,9 @@ def remove_anchors(montage: Montage, ids: Sequence[str], library: Library, *, ri
         if ripple and (left or right):
             start, end = gone.second, right[0].second if right else gone.second
             if left:
-                start = left[-1].second + length_s(left[-1], library[left[-1].media_id], fps)
-                end = gone.second + length_s(gone, library[gone.media_id], fps)
-            by = math.floor((end - start) * fps / STRIDE + 1e-3) * STRIDE / fps
+                start = left[-1].second + length_s(left[-1], library[left[-1].media_id], grid)
+                end = gone.second + length_s(gone, library[gone.media_id], grid)
+            by = math.floor((end - start) * grid.fps / grid.stride + 1e-3) * grid.stride / grid.fps
             montage = _retime(montage, end, -by, {a.id for a in left})
     return montage
 
@@ -296,11 +298,6 @@ def _with(montage: Montage, **changes: Any) -> Montage:
     fields["anchors"] = sorted(fields["anchors"], key=lambda a: a.second)
     fields["beats"] = sorted(fields["beats"], key=lambda b: b.start_s)
     return Montage(**fields)
-
-
-def _grid(seconds: float, fps: int) -> float:
-    """Rounded to whole slots."""
-    return round(seconds * fps / STRIDE) * STRIDE / fps
 
 
 def _known(time: float | None) -> float:

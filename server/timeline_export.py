@@ -18,11 +18,11 @@ import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
 
 from dreamontage.generator.files import replacing, write_whole
+from dreamontage.generator.native import at_shown, shown_frames
 from dreamontage.generator.planner import plan_montage
-from dreamontage.generator.timeline import STRIDE
 from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
-from dreamontage.schemas.plan import PlacedAnchor, Plan
+from dreamontage.schemas.plan import Plan
 from dreamontage.schemas.report import Video
 
 from .context import fitted_card_of
@@ -43,18 +43,22 @@ Where = Callable[[str], str]
 def timeline_of(
     montage: Montage, plan: Plan, media: Mapping[str, Media], video: Video | None, where: Where
 ) -> otio.schema.Timeline:
-    """The timeline of a montage. `plan`: at the quality of `video`, the newest one, if there is any."""
+    """The timeline of a montage, in the frames of its delivered video.
+
+    `plan`: at the quality of `video`, the newest one, if there is any.
+    """
     fps = montage.format.fps
+    frames = shown_frames(plan.frames, plan.format.fps, fps)
     name = montage.title or montage.brief[:80] or montage.id
     timeline = otio.schema.Timeline(name, global_start_time=RationalTime(0, fps))
     settings = montage.model_dump(mode="json", exclude={"anchors", "beats", "archived"})
     segments = [{"start_s": s.start_s, "end_s": s.end_s, "seam": s.seam, "seed": s.seed} for s in plan.segments]
-    timeline.metadata[KEY] = {"version": VERSION, "montage": settings, "frames": plan.frames, "segments": segments}
-    timeline.tracks.append(_anchors(montage, plan, media, where))
+    timeline.metadata[KEY] = {"version": VERSION, "montage": settings, "frames": frames, "segments": segments}
+    timeline.tracks.append(_anchors(montage, plan, frames, media, where))
     if video is not None:
         timeline.tracks.append(_shot(video, where))
     if montage.audio is not None:
-        timeline.tracks.append(_sound(media[montage.audio], plan, where))
+        timeline.tracks.append(_sound(media[montage.audio], frames, fps, where))
     for beat in montage.beats:
         span = _span(beat.start_s * fps, (beat.end_s - beat.start_s) * fps, fps)
         marker = otio.schema.Marker(beat.prompt[:80] or beat.id, span, otio.schema.MarkerColor.CYAN)
@@ -108,13 +112,15 @@ def _file_name(media: Media) -> str:
     return f"{words or media.kind}-{media.id[-8:]}{SUFFIXES.get(media.container, '')}"
 
 
-def _anchors(montage: Montage, plan: Plan, media: Mapping[str, Media], where: Where) -> otio.schema.Track:
+def _anchors(montage: Montage, plan: Plan, frames: int, media: Mapping[str, Media], where: Where) -> otio.schema.Track:
     track = otio.schema.Track("Anchors", kind=otio.schema.TrackKind.Video)
     stored = {anchor.id: anchor for anchor in montage.anchors}
-    fps, at = plan.format.fps, 0
-    for placed in plan.anchors:
+    fps, at = montage.format.fps, 0
+    slot = round(plan.stride * fps / plan.format.fps)
+    for placed in at_shown(plan.anchors, plan.format.fps, fps):
         anchor, item = stored[placed.anchor_id], media[placed.media_id]
-        span = _anchor_span(placed, anchor.in_s if placed.kind == "clip" else 0.0, plan)
+        length = placed.frames if placed.kind == "clip" else min(slot, frames - placed.frame)
+        span = _span(anchor.in_s * fps if placed.kind == "clip" else 0.0, length, fps)
         length_s = item.duration_s if item.kind == "clip" else span.duration.to_seconds()
         clip = otio.schema.Clip(placed.label, _reference(where(item.id), length_s, fps), span)
         clip.metadata[KEY] = {
@@ -126,13 +132,8 @@ def _anchors(montage: Montage, plan: Plan, media: Mapping[str, Media], where: Wh
         _gap(track, placed.frame - at, fps)
         track.append(clip)
         at = placed.frame + round(span.duration.value)
-    _gap(track, plan.frames - at, fps)
+    _gap(track, frames - at, fps)
     return track
-
-
-def _anchor_span(placed: PlacedAnchor, in_s: float, plan: Plan) -> TimeRange:
-    frames = placed.frames if placed.kind == "clip" else min(STRIDE, plan.frames - placed.frame)
-    return _span(in_s * plan.format.fps, frames, plan.format.fps)
 
 
 def _shot(video: Video, where: Where) -> otio.schema.Track:
@@ -152,10 +153,9 @@ def _shot(video: Video, where: Where) -> otio.schema.Track:
     return track
 
 
-def _sound(media: Media, plan: Plan, where: Where) -> otio.schema.Track:
+def _sound(media: Media, frames: int, fps: int, where: Where) -> otio.schema.Track:
     track = otio.schema.Track("Sound", kind=otio.schema.TrackKind.Audio)
-    fps = plan.format.fps
-    length = min(plan.frames, media.duration_s * fps)
+    length = min(frames, media.duration_s * fps)
     clip = otio.schema.Clip(
         media.name or media.id, _reference(where(media.id), media.duration_s, fps), _span(0, length, fps)
     )

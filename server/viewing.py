@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dreamontage.generator.models.catalogue import cards
-from dreamontage.generator.native import at_native, shown_frames
+from dreamontage.generator.native import at_native, at_shown
 from dreamontage.generator.planner import place_anchors
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import NotFound
+from dreamontage.schemas.media import Media
 from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import PlacedAnchor
 from dreamontage.schemas.report import Report, Video
@@ -70,27 +71,17 @@ def view_of(app: App, video: Video, take_id: str | None = None, shift_s: float =
     if not Path(video.path).is_file():
         raise NotFound(f"the file of {video.id} is gone", next_call="render_segments to make it again")
     montage = app.studio.get_montage(video.montage_id, video.revision)
-    return View(video, _placed(app, montage, video), take_id, shift_s)
+    return View(video, anchors_of(app.media_of(montage), montage, video), take_id, shift_s)
 
 
-def _placed(app: App, montage: Montage, video: Video) -> list[PlacedAnchor]:
+def anchors_of(media: Mapping[str, Media], montage: Montage, video: Video) -> list[PlacedAnchor]:
     """A video's anchors, at frames of its file: those of its model's grid, resampled where the video is."""
     card = cards().get(montage.model)
     if card is None:
-        return place_anchors(montage, app.media_of(montage))[0]
+        return place_anchors(montage, media)[0]
     own = at_native(montage, card, video.quality)
-    placed, fps, shown = place_anchors(own, app.media_of(own), card.stride)[0], own.format.fps, video.report.fps
-    if fps == shown:
-        return placed
-    return [
-        anchor.model_copy(
-            update={
-                "frame": shown_frames(anchor.frame + 1, fps, shown) - 1,
-                "slots": (shown_frames(anchor.frames, fps, shown) - 1) // anchor.stride + 1,
-            }
-        )
-        for anchor in placed
-    ]
+    placed = place_anchors(own, media, card.stride)[0]
+    return at_shown(placed, own.format.fps, video.report.fps)
 
 
 def moments(views: Sequence[View], from_s: float, to_s: float, frames: int, at: At) -> list[float]:

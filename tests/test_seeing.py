@@ -23,12 +23,15 @@ from dreamontage.generator.rows import Pin, Row, Spot, draw_rows, frames_at
 from dreamontage.generator.sheet import PINNED
 from dreamontage.generator.video import VideoWriter
 from dreamontage.schemas import limits
+from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.media import Media
+from dreamontage.schemas.montage import Montage
 from dreamontage.schemas.plan import PlacedAnchor
 from dreamontage.schemas.report import CutReport, IntervalReport, Note, Report, SeamReport, Video
 from dreamontage.server.app import build_server
 from dreamontage.server.findings import best, describe_row, row_of, summary
 from dreamontage.server.store import Studio
-from dreamontage.server.viewing import View, moments
+from dreamontage.server.viewing import View, anchors_of, moments
 
 SIZE = (128, 72)
 RED, BLUE, GREEN = (200, 30, 30), (30, 30, 200), (30, 160, 60)
@@ -79,6 +82,32 @@ def test_a_frame_is_found_by_its_number_wherever_it_is(tmp_path: Path) -> None:
     found = dict(frames_at(path, wanted, 24, (32, 18)))
     assert list(found) == wanted[:-1], "beyond the end there is none"
     assert all(abs(int(np.median(found[index])) - int(grey[index])) <= 3 for index in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "frames"),
+    [
+        ("nano", [(0, 1), (48, 21), (88, 1)]),
+        ("ltx-video-2b", [(0, 1), (48, 17), (88, 1)]),  # slots of 8 frames
+        ("wan21-fun-inp-1.3b", [(0, 1), (48, 19), (90, 1)]),  # slots of 4 frames at 16 fps, shown at 24 fps
+    ],
+)
+def test_anchors_stand_at_the_frames_of_the_file_whatever_grid_their_model_has(
+    model: str, frames: list[tuple[int, int]]
+) -> None:
+    still = Media(id="img_1", sha256="1", kind="still", container="PNG", width=64, height=64, bytes=1)
+    clip = Media(id="clip_1", sha256="2", kind="clip", container="mov", width=64, height=64, duration_s=1, fps=24,
+                 frames=24, bytes=1)  # fmt: skip
+    places = [(still, 0.0), (clip, 2.0), (still, 3.7)]
+    montage = Montage(
+        id="m_1", duration_s=4, model=model,
+        anchors=[Anchor(id=f"a{n}", media_id=media.id, second=at) for n, (media, at) in enumerate(places)],
+    )  # fmt: skip
+    video = Video.model_construct(
+        montage_id="m_1", revision=1, quality="draft", report=Report.model_construct(fps=24)
+    )
+    placed = anchors_of({still.id: still, clip.id: clip}, montage, video)
+    assert [(anchor.frame, anchor.frames) for anchor in placed] == frames
 
 
 @pytest.mark.parametrize("size", [(128, 72), (72, 128)])

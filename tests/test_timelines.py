@@ -127,6 +127,23 @@ async def test_what_was_exported_comes_back_the_same_even_in_another_studio(
             assert content(again) == content(montage)
 
 
+@pytest.mark.parametrize(("model", "starts"), [("ltx-video-2b", [0, 72, 192]), ("wan21-fun-inp-1.3b", [0, 72, 192])])
+async def test_a_model_of_another_grid_is_exported_in_frames_of_its_video_and_comes_back_the_same(
+    studio: Studio, montage: Montage, tmp_path: Path, model: str, starts: list[int]
+) -> None:
+    montage = montage.model_copy(update={"model": model})
+    file = export_timeline(studio, montage, tmp_path / "edit", copies=False)
+    timeline = opened(file)
+    track = timeline.tracks[0]
+    found = [track.range_of_child(clip) for clip in track.find_clips()]
+    assert [span.start_time for span in found] == [RationalTime(start, 24) for start in starts]
+    stride, fps = {"ltx-video-2b": (8, 24), "wan21-fun-inp-1.3b": (4, 16)}[model]
+    assert found[0].duration == RationalTime(stride * 24 / fps, 24), "a still is shown as one slot"
+    assert (found[1].duration.value - 1) * fps / 24 % stride == 0, "a clip as whole slots"
+    back, _ = montage_from_timeline(App(studio, (tmp_path / "edit",)), file.name)
+    assert content(back) == content(montage)
+
+
 async def test_what_an_editor_moved_trimmed_and_wrote_counts(
     studio: Studio, montage: Montage, tmp_path: Path, pictures: list[Path]
 ) -> None:

@@ -17,7 +17,7 @@ from ..actors import actor_of
 from ..answers import EditAnswer, reply
 from ..arguments import AnchorChange, AnchorSpec, Duration, MontageId, Revision
 from ..calls import carry_out
-from ..context import App, Ctx, app_of, card_of
+from ..context import App, Ctx, app_of, card_of, grid_of
 from ..outlook import plan_answer, usual_quality
 from ..toolkit import tool
 from .planning import describe_plan, next_calls, sound_notes
@@ -44,7 +44,9 @@ def add_anchors(
     new = list(zip(anchors, media, strict=True))
 
     def change(montage: Montage) -> Montage:
-        return edits.add_anchors(montage, new, app.media_of(montage), ripple=ripple, duration_s=duration_s)
+        return edits.add_anchors(
+            montage, new, app.media_of(montage), grid_of(montage), ripple=ripple, duration_s=duration_s
+        )
 
     added: dict[str, Any] = {"media": [m.id for m in media], "ripple": ripple}
     added |= {} if duration_s is None else {"duration_s": duration_s}
@@ -69,7 +71,9 @@ def update_anchors(
     changes = list(zip(anchors, media, strict=True))
 
     def change(montage: Montage) -> Montage:
-        return edits.update_anchors(montage, changes, app.media_of(montage), ripple=ripple, duration_s=duration_s)
+        return edits.update_anchors(
+            montage, changes, app.media_of(montage), grid_of(montage), ripple=ripple, duration_s=duration_s
+        )
 
     told = [c.model_dump(exclude_none=True, exclude={"source"}) | ({"media": m.id} if m else {}) for c, m in changes]
     changed = {"anchors": told, "ripple": ripple} | ({} if duration_s is None else {"duration_s": duration_s})
@@ -89,11 +93,9 @@ def remove_anchors(
     app = app_of(ctx)
 
     def change(montage: Montage) -> Montage:
-        return edits.remove_anchors(montage, ids, app.media_of(montage), ripple=ripple)
+        return edits.remove_anchors(montage, ids, app.media_of(montage), grid_of(montage), ripple=ripple)
 
-    return edited(
-        ctx, montage_id, "remove_anchors", {"ids": ids, "ripple": ripple}, change, if_revision, touched(ids)
-    )
+    return edited(ctx, montage_id, "remove_anchors", {"ids": ids, "ripple": ripple}, change, if_revision, touched(ids))
 
 
 def touched(anchors: Iterable[str | None], duration_s: float | None = None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from dreamontage.generator import native
 from dreamontage.generator.machine import choose
 from dreamontage.generator.models.catalogue import card, pull_command
 from dreamontage.schemas import limits
@@ -31,7 +32,7 @@ from ..answers import (
 from ..arguments import AnchorSpec, Duration, MontageId, WhatIf
 from ..calls import carry_out
 from ..changes import quoted, told
-from ..context import App, Ctx, app_of
+from ..context import App, Ctx, app_of, grid_of
 from ..outlook import plan_answer, usual_quality
 from ..paging import Cursor, ResponseFormat, cursor_of, fitting, position_of, size_of
 from ..store import new_id
@@ -270,6 +271,7 @@ def begin(
         new_id("m"),
         new,
         beats,
+        native.grid_of(card(chosen), fps),
         brief=brief,
         duration_s=duration_s,
         form=Format.of(aspect, "standard", fps),
@@ -313,16 +315,16 @@ def describe_plan(answer: PlanAnswer) -> str:
 
 
 def _tried(app: App, montage: Montage, tried: WhatIf, actor: str) -> Montage:
-    library = app.media_of(montage)
+    library, grid = app.media_of(montage), grid_of(montage)
     added = app.take_in([spec.source for spec in tried.add], "what_if.add", actor)
     changed = [app.take_in([c.source], "what_if.update", actor)[0] if c.source else None for c in tried.update]
-    montage = edits.remove_anchors(montage, tried.remove, library, ripple=tried.ripple)
+    montage = edits.remove_anchors(montage, tried.remove, library, grid, ripple=tried.ripple)
     montage = edits.update_anchors(
-        montage, list(zip(tried.update, changed, strict=True)), library,
+        montage, list(zip(tried.update, changed, strict=True)), library, grid,
         ripple=tried.ripple, duration_s=tried.duration_s,
     )  # fmt: skip
     library |= {m.id: m for m in [*added, *changed] if m is not None}
-    montage = edits.add_anchors(montage, list(zip(tried.add, added, strict=True)), library, ripple=tried.ripple)
+    montage = edits.add_anchors(montage, list(zip(tried.add, added, strict=True)), library, grid, ripple=tried.ripple)
     return edits.edit_beats(montage, tried.beats, [])
 
 
