@@ -21,7 +21,7 @@ from dreamontage.generator.evaluation import rife as rife_module
 from dreamontage.generator.evaluation.baselines import cross_fade, hold_and_cut, interpolated
 from dreamontage.generator.evaluation.core import rounded, run_core
 from dreamontage.generator.evaluation.core_goals import goals
-from dreamontage.generator.evaluation.core_transitions import journeys, run_transitions
+from dreamontage.generator.evaluation.core_transitions import journeys, repaint, run_transitions
 from dreamontage.generator.evaluation.core_words import WORDS, follows, run_words
 from dreamontage.generator.evaluation.extent import FULL, QUICK
 from dreamontage.generator.evaluation.metrics import psnr_db
@@ -214,11 +214,25 @@ def test_what_must_hold_is_judged_by_the_numbers(tiny_run: tuple[Path, dict[str,
     assert held("hard cuts, transnet", results)
     changed["transitions"][0]["cuts"]["final"]["transnet"] = 1
     assert not held("hard cuts, transnet", changed)
+    for row in changed["transitions"]:
+        row["rim"] = 0.0
+    assert held("rim", changed)
+    changed["transitions"][0]["rim"] = 5.0 * len(changed["transitions"])
+    assert not held("rim", changed)
     for gap in changed["truth"][0]["gaps"]:
         gap["scores"]["final"]["lpips"] = gap["scores"]["fade"]["lpips"] + 0.01
     assert held("better than the cross-fade", results) and not held("better than the cross-fade", changed)
     changed["truth"][0]["anchors"]["final"][1]["offset_frames"] = 4
     assert held("offset", results) and not held("offset", changed)
+
+
+def test_a_rim_is_the_change_of_what_the_previz_is_unsure_of() -> None:
+    previz = np.full((2, 8, 8, 3), 100, np.uint8)
+    final, unsure = previz.copy(), np.zeros((2, 8, 8), bool)
+    final[:, 4:] = 110
+    assert repaint(final, previz, unsure) == 0
+    unsure[:, 3:5] = True
+    assert repaint(final, previz, unsure) == 5
 
 
 def test_rife_bears_pictures_that_have_nothing_in_common(rife: Rife) -> None:

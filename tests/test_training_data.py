@@ -115,6 +115,17 @@ def test_a_part_of_the_shots_are_windows_of_a_store(mixture: ClipMixture, clip: 
     assert [path.name for path in drawn] == ["000000.npz", "000001.npz"]
 
 
+def test_between_strangers_the_previz_is_the_goal_and_anchors_lie_on_it(mixture: ClipMixture) -> None:
+    shots = [draw_shot(3, index, mixture, (64, 64), strangers=1.0) for index in range(12)]
+    assert {shot.kind for shot in shots} == {"strangers"}
+    for shot in shots:
+        assert np.array_equal(shot.truth, shot.previz)
+        assert all(anchor.slot + anchor.slots <= shot.slots for anchor in shot.anchors)
+    assert any((shot.confidence < 128).any() for shot in shots)
+    assert any(anchor.slots > 1 for shot in shots for anchor in shot.anchors)
+    assert draw_shot(3, 0, mixture, (64, 64)).kind != "strangers"
+
+
 def test_naive_conditions_are_slices_of_the_windows_own_latents(
     mixture: ClipMixture, tmp_path: Path
 ) -> None:

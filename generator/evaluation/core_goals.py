@@ -15,6 +15,8 @@ MARGIN = 0.005
 """LPIPS by which the output may be behind the previz and still counts as no worse."""
 LEAST_USUAL = 0.5
 """A montage's usual ratio counts as at least this, so that a very calm one blames no seam for nothing."""
+RIM_LEVELS = 4.0
+"""Mean change of a pixel that is not seen as a line around a blend, in grey levels of 255."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -146,6 +148,11 @@ def transition_goals(rows: Rows) -> Iterator[Goal]:
         "sharpness between unrelated photographs against the anchors' own",
         f"mean {mean(sharp):.0%}; {share([s >= 0.8 for s in sharp]):.0%} of transitions reach 80 %", "≥ 80 %",
         mean(sharp) >= 0.8,
+    )  # fmt: skip
+    rims = [row["rim"] for row in rows]
+    yield Goal(
+        "repaint of a blend's rim, where nobody knows better than the previz, grey levels",
+        f"mean {mean(rims):.1f}, worst transition {max(rims):.1f}", f"≤ {RIM_LEVELS:g}", mean(rims) <= RIM_LEVELS,
     )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def transitions_part(rows: Rows) -> Part:
     halo = [quantile(column(rows, "halo", key), at) for key in ("sharpness_ratio", "jump_ratio") for at in (0.5, 0.95)]
     text = (
         f"{len(rows)} transitions. Around the stills: sharpness ratio median {halo[0]:.2f}, 95th percentile "
-        f"{halo[1]:.2f}; step ratio {halo[2]:.2f}, {halo[3]:.2f}."
+        f"{halo[1]:.2f}; step ratio {halo[2]:.2f}, {halo[3]:.2f}. Where the previz is unsure, "
+        f"mostly the rim of a blend, the output differs from it by {mean(column(rows, 'rim')):.1f} grey levels."
     )
     figures = [Figure(row["sheet"], f"{row['gap_s']:g} s apart, ending at {row['to']}") for row in rows
                if "sheet" in row]  # fmt: skip

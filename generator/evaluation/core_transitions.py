@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
+from dreamontage.generator.decoding import UNSURE
 from dreamontage.generator.evaluation.anchor_scores import anchor_halo
 from dreamontage.generator.evaluation.baselines import cross_fade, picture_at
 from dreamontage.generator.evaluation.coherence import coherence
@@ -69,7 +71,7 @@ def run_transitions(
         stand = {frame: pictures[0] for pictures, frame in journey.pinned}
         ways = {"fade": cross_fade(stand, journey.frames), "previz": made.previz, "final": made.final,
                 "final_m0": made.own}  # fmt: skip
-        rows += judge_journey(journey, ways)
+        rows += judge_journey(journey, ways, made.sure < UNSURE)
         drawn[journey.gap_s] = drawn.get(journey.gap_s, 0) + 1
         if drawn[journey.gap_s] <= extent.sheets:
             path = f"sheets/unrelated-{journey.gap_s:g}s-{drawn[journey.gap_s]}.jpg"
@@ -78,8 +80,12 @@ def run_transitions(
     return rows
 
 
-def judge_journey(journey: Journey, ways: dict[str, Frames]) -> list[dict[str, Any]]:
-    """A row per transition: cuts between its stills, and how its in-between frames compare with the stills."""
+def judge_journey(journey: Journey, ways: dict[str, Frames], unsure: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """A row per transition: cuts between its stills, and how its in-between frames compare with the stills.
+
+    `unsure` [n,H,W]: what the previz cannot vouch for. `rim`: how far its pixels there are repainted, in grey levels;
+    between strangers nobody knows better, and the rim of a blend shows.
+    """
     curves = {name: pair_curves(frames) for name, frames in ways.items()}
     own = sharpness(pair_curves(np.concatenate([pictures for pictures, _ in journey.pinned])))
     found = {name: {"content": cuts_content(curves[name], FPS)} for name in ("final", "previz", "fade")}
@@ -106,8 +112,15 @@ def judge_journey(journey: Journey, ways: dict[str, Frames]) -> list[dict[str, A
             "motion": motion_amount(part, FPS),
             "coherence": asdict(coherence(ways["final"][low : high + 1], FPS)),
             "halo": asdict(anchor_halo(curves["final"], high)),
+            "rim": repaint(*(ways[name][low + 1 : high] for name in ("final", "previz")), unsure[low + 1 : high]),
         })  # fmt: skip
     return rows
+
+
+def repaint(final: Frames, previz: Frames, unsure: NDArray[np.bool_]) -> float:
+    """Mean change of the pixels [n,H,W] that the previz is unsure of, in grey levels of 255; 0 where there are none."""
+    changed = np.abs(final[unsure].astype(np.float32) - previz[unsure])
+    return float(changed.mean()) if changed.size else 0.0
 
 
 def cut_out(curves: Curves, low: int, high: int) -> Curves:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -174,12 +175,15 @@ def draw_shot(
     size: tuple[int, int],
     slots: int = 0,
     stored: tuple[ClipStore, Sequence[ClipRow]] | None = None,
+    strangers: float = 0.0,
 ) -> TrainingShot:
     """Shot number `index` at `size` (width, height); `slots` of the window, 0: drawn from 5..16.
 
-    `stored`: a store and its rows; a part of the shots are windows of its clips.
+    `stored`: a store and its rows; a part of the shots are windows of its clips. `strangers`: see `draw_shots`.
     """
     rng = np.random.default_rng([seed, index, 2])
+    if np.random.default_rng([seed, index, 6]).random() < strangers:
+        return draw_strangers(rng, mixture, index, size, slots)
     if stored is not None and stored[1] and np.random.default_rng([seed, index, 4]).random() < STORED:
         store, rows = stored
         row = rows[int(rng.integers(len(rows)))]
@@ -187,6 +191,32 @@ def draw_shot(
     window, before = _window_sizes(rng, slots, 99)
     clip, kind, beats = draw_noted(rng, mixture, index, frames_of_slots(before + window), *size)
     return _shot(rng, clip, kind, beats, boundaries(beats), before)
+
+
+def draw_strangers(
+    rng: np.random.Generator, mixture: ClipMixture, index: int, size: tuple[int, int], slots: int = 0
+) -> TrainingShot:
+    """A window of a way between two or three scenes that have nothing in common, at `size` (width, height).
+
+    Nobody knows what lies between them: the previz is what a repaint is compared with.
+    """
+    window, before = _window_sizes(rng, slots, 99)
+    total = before + window
+    borders = [0, *sorted(rng.choice(np.arange(2, total - 1), 1 + int(total > 9 and rng.random() < 0.4), False)), total]
+    scenes: list[Pixels] = []
+    anchors: list[ShotAnchor] = []
+    beats: list[ClipBeat] = []
+    for start, stop in pairwise(map(int, borders)):
+        clip, moves = draw_clip(rng, mixture, index, STRIDE * (stop - start), *size)
+        scenes.append(clip)
+        first = 0 if start == 0 else int(rng.integers(start, stop)) if stop < total else stop - 1
+        length = min(stop - first, int(rng.integers(2, 5))) if rng.random() < 0.4 else 1
+        anchors.append(ShotAnchor(first, length))
+        camera = camera_of(moves, *size).model_dump()
+        beats.append(beat_of(STRIDE * start, STRIDE * stop - 1, "", **camera))
+    frames = np.concatenate(scenes)[: frames_of_slots(total)]
+    guided = _guided(rng, frames, anchors, "strangers", beats, before)
+    return replace(guided, truth=guided.previz)
 
 
 def shot_of_clip(
@@ -236,10 +266,24 @@ def _shot(
     before: int,
     fps: int = FPS,
 ) -> TrainingShot:
-    """Anchors, the previz that they and the told beats lead to, and the window from slot `before` on."""
+    """A clip's window from slot `before` on, with anchors drawn where its motions and words begin and end."""
     total = slot_count(len(clip))
     marks = {snap_frame(second, fps) // STRIDE for second in marks_s}
     anchors = draw_anchors(rng, total, [mark for mark in sorted(marks) if 0 < mark < total - 1])
+    return _guided(rng, clip, anchors, kind, beats, before, fps)
+
+
+def _guided(
+    rng: np.random.Generator,
+    clip: Pixels,
+    anchors: list[ShotAnchor],
+    kind: str,
+    beats: Sequence[ClipBeat],
+    before: int,
+    fps: int = FPS,
+) -> TrainingShot:
+    """The window from slot `before` on, with the previz that anchors on the clip and the told beats lead to."""
+    total = slot_count(len(clip))
     said = told(rng, beats)
     pinned = [
         PrevizAnchor(clip[STRIDE * a.slot : STRIDE * a.slot + frames_of_slots(a.slots)], STRIDE * a.slot, str(a.slot))
@@ -316,10 +360,12 @@ def draw_shots(
     report: Callable[[int], None] = lambda _: None,
     store: ClipStore | None = None,
     size: tuple[int, int] | None = None,
+    strangers: float = 0.0,
 ) -> list[Path]:
     """Draw shots 0..count-1 into `folder`, the last `large` of them at draft size; those that exist are kept.
 
     With a `store` about a quarter are windows of its clips. `size` (width, height): one size for all instead.
+    `strangers`: share of windows between scenes that have nothing in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:06d}.npz" for index in range(count)]
@@ -327,6 +373,6 @@ def draw_shots(
     for index, path in enumerate(paths):
         sizes = (size,) if size else LARGE_SIZES if index >= count - large else SMALL_SIZES
         if not path.exists():
-            save_shot(draw_shot(seed, index, mixture, sizes[index % len(sizes)], stored=stored), path)
+            save_shot(draw_shot(seed, index, mixture, sizes[index % len(sizes)], 0, stored, strangers), path)
         report(index + 1)
     return paths

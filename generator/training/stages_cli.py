@@ -203,6 +203,9 @@ def distil(
     ] = None,
     count: Annotated[int, typer.Option(help="Shots to draw where no folder is given.")] = 2000,
     large: Annotated[int, typer.Option(help="How many of them at draft size; the others are smaller.")] = 300,
+    strangers: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of ways between unrelated scenes, where the previz is the goal.")
+    ] = 0.4,
     vae: Vae = None,
     pictures: Pictures = None,
     minutes: Minutes = None,
@@ -234,8 +237,9 @@ def distil(
         else:
             mixture = mixture_of(out, pictures, recipe.seed)
             paths = draw_shots(
-                out / "shots", mixture, count, large, recipe.seed, lambda done: report("shots", done, count, "")
-            )
+                out / "shots", mixture, count, large, recipe.seed,
+                lambda done: report("shots", done, count, ""), strangers=strangers,
+            )  # fmt: skip
         model = train_distil(recipe, out, load_models(_folder(source)), nano_vae(vae), paths, resume, report)
     typer.echo(f"model: {model}")
 
