@@ -8,10 +8,13 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_elsewhere = 0
 
 
 def reset_peak_memory() -> None:
     """Start new peaks at the present sizes, resident where the system can (Linux); call it when a job begins."""
+    global _elsewhere
+    _elsewhere = 0
     if _CLEAR.exists():
         _CLEAR.write_text("5")
     for device in _gpus_in_use():
@@ -29,8 +32,16 @@ def peak_memory_bytes() -> int:
 
 
 def gpu_peak_bytes() -> int:
-    """Peak of what tensors held on a GPU since `reset_peak_memory`, the largest of all GPUs; 0 where none is in use."""
-    return max((sys.modules["torch"].cuda.max_memory_allocated(device) for device in _gpus_in_use()), default=0)
+    """Peak of what tensors held on a GPU since `reset_peak_memory`, the largest of all GPUs, in this process and in
+    those that render for it; 0 where none is in use."""
+    here = [int(sys.modules["torch"].cuda.max_memory_allocated(device)) for device in _gpus_in_use()]
+    return max([_elsewhere, *here])
+
+
+def rendered_elsewhere(peak: int) -> None:
+    """Count the peak in bytes of a GPU that another process renders on for this one."""
+    global _elsewhere
+    _elsewhere = max(_elsewhere, peak)
 
 
 def _gpus_in_use() -> range:

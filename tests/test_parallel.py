@@ -21,9 +21,11 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.engines.engine import InProcess
-from dreamontage.generator.engines.parallel import ParallelEngine, Place, check_shared, share
+from dreamontage.generator.engines.parallel import ParallelEngine
+from dreamontage.generator.engines.sharing import Place, check_shared, share
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.graph import render_segments
+from dreamontage.generator.memory import gpu_peak_bytes, rendered_elsewhere, reset_peak_memory
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.models.family import Family, Pin, Sampling, Window, denoise
@@ -207,3 +209,12 @@ def test_a_worker_of_several_devices_holds_one_lock_and_keeps_its_group_until_it
     assert worker._sharing("tiny-wan", Switches(tiling=True)) is not engine
     assert isinstance(worker._sharing("tiny", PLAIN), InProcess), "nano renders on the first of them"
     assert worker._engines == {}, "another model takes the place of the one before, and of its group"
+
+
+def test_the_peak_of_a_gpu_that_another_process_renders_on_counts_for_the_job() -> None:
+    reset_peak_memory()
+    rendered_elsewhere(7)
+    rendered_elsewhere(5)
+    assert gpu_peak_bytes() == 7
+    reset_peak_memory()
+    assert gpu_peak_bytes() == 0
