@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import LTX2ConditionPipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
+from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
@@ -46,19 +47,20 @@ def ltx2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return pipe, Ltx2Family.load(folder, CARD, torch.device("cpu"), torch.float32)
 
 
-def theirs(loaded: Loaded, pinned: Pinned) -> torch.Tensor:
+def theirs(loaded: Loaded, pinned: Pinned, **more: Any) -> torch.Tensor:
     """What the pipeline makes of conditions at its own indices, normalised."""
     pipe, family = loaded
     conditions = [
         LTX2VideoCondition([Image.fromarray(frame) for frame in frames], index, strength, crf=0)
         for index, (frames, strength) in pinned.items()
     ]
+    settings = {"num_inference_steps": 4, "guidance_scale": 4.0, "audio_guidance_scale": 4.0} | more
     made = pipe(
         conditions=conditions, prompt=TOLD, negative_prompt=UNTOLD, height=SIZE[1], width=SIZE[0],
-        num_frames=8 * (SLOTS - 1) + 1, frame_rate=FPS, num_inference_steps=4, guidance_scale=4.0,
-        audio_guidance_scale=4.0, stg_scale=0.0, audio_stg_scale=0.0, modality_scale=1.0, audio_modality_scale=1.0,
-        guidance_rescale=0.0, audio_guidance_rescale=0.0, spatio_temporal_guidance_blocks=None,
-        use_cross_timestep=family.network.config["cross_attn_mod"], generator=seeded(), output_type="latent",
+        num_frames=8 * (SLOTS - 1) + 1, frame_rate=FPS, stg_scale=0.0, audio_stg_scale=0.0, modality_scale=1.0,
+        audio_modality_scale=1.0, guidance_rescale=0.0, audio_guidance_rescale=0.0,
+        spatio_temporal_guidance_blocks=None, use_cross_timestep=family.network.config["cross_attn_mod"],
+        generator=seeded(), output_type="latent", **settings,
     ).frames  # fmt: skip
     return normalise(family.vae, made[0])
 
@@ -86,6 +88,19 @@ def test_ltx2_equals_its_diffusers_pipeline(ltx2: Loaded, pinned: dict[int, tupl
     expected = theirs(ltx2, {slot + 7 / 8 if slot else 0: at for slot, at in pinned.items()})
     pins = [pin(slot, frames, strength) for slot, (frames, strength) in pinned.items()]
     found = denoise(ltx2[1].begin(window(pins), Sampling(4, guidance=4.0), seeded())).own
+    assert (found - expected).abs().max() <= PARITY
+
+
+def test_eight_steps_without_guidance_are_those_of_the_authors_distillation(
+    ltx2: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, family = ltx2
+    as_they_are = {"use_dynamic_shifting": False, "shift_terminal": None}
+    monkeypatch.setattr(pipe, "scheduler", type(pipe.scheduler).from_config(pipe.scheduler.config, **as_they_are))
+    few = {"num_inference_steps": 8, "sigmas": DISTILLED_SIGMA_VALUES, "guidance_scale": 1.0}
+    expected = theirs(ltx2, {0: (picture(1, SIZE)[None], 1.0)}, **few, audio_guidance_scale=1.0)
+    begun = window([pin(0, picture(1, SIZE)[None])])
+    found = denoise(family.begin(begun, Sampling(8, guidance=1.0), seeded())).own
     assert (found - expected).abs().max() <= PARITY
 
 
@@ -146,9 +161,10 @@ def test_gemma_reads_a_text_once_and_is_let_go(ltx2: Loaded, monkeypatch: pytest
 
 def test_a_lora_goes_on_the_transformer_and_on_the_connectors(ltx2: Loaded) -> None:
     pipe, family = ltx2
-    layer = "text_proj_in" if hasattr(pipe.connectors, "text_proj_in") else "video_text_proj_in"
-    wide = getattr(pipe.connectors, layer)
-    sizes = {"transformer.proj_in": (16, 32), f"connectors.{layer}": (wide.in_features, wide.out_features)}
+    if hasattr(pipe.connectors, "text_proj_in"):  # names as the authors publish them
+        sizes = {"diffusion_model.patchify_proj": (16, 32), "text_embedding_projection.aggregate_embed": (48, 16)}
+    else:
+        sizes = {"transformer.proj_in": (16, 32), "connectors.video_text_proj_in": (48, 32)}
     torch.manual_seed(6)
     weights = {}
     for name, (inside, outside) in sizes.items():

@@ -8,8 +8,9 @@ has a timestep of its own: strength s lets it be no noisier than 1 - s.
 
 The network makes picture and sound together, so sound is denoised with every window, from the window's own noise, and
 then dropped: nothing here is heard, and no part that makes sound audible is loaded. Guidance is by the negative prompt
-alone, as strong for the sound; of what diffusers' pipeline adds on request it is called with none (spatio-temporal
-guidance, modality isolation, rescaling, prompt enhancement), and pictures are not compressed before they are encoded.
+alone, as strong for the sound. What diffusers' pipeline adds to that by default is left off: spatio-temporal guidance,
+modality isolation and rescaling, each a pass or more per step, and the compression of pictures before they are encoded,
+which makes them less like what was given.
 Source: diffusers' `LTX2ConditionPipeline`. Its index k stands for frame 8k - 7, the first of a slot; pictures here are
 on a slot's last frame, 8k.
 """
@@ -28,6 +29,7 @@ from diffusers.loaders.lora_pipeline import LTX2LoraLoaderMixin
 from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import calculate_shift
+from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
@@ -87,11 +89,13 @@ class Ltx2Run:
         later = places[:, :, None, :area].repeat(1, 1, len(at), 1, 1)  # slot 0 stands for one frame, as a picture does
         later[:, 0] += at[:, None, None]
         self.places = torch.cat([places, later.flatten(2, 3)], dim=2)
-        seconds = (8 * (slots - 1) + 1) / fps
+        seconds = (LtxFamily.stride * (slots - 1) + 1) / fps
         length = round(seconds * network.audio_rope.audio_latents_per_second)
         self.sound_places = network.audio_rope.prepare_audio_coords(1, length, device)
 
-        self.scheduler = self._schedule(scheduler, sampling)
+        plain = {"use_dynamic_shifting": False, "shift": 1.0, "shift_terminal": None}
+        self.scheduler = type(scheduler).from_config(scheduler.config, **plain)
+        self.scheduler.set_timesteps(sigmas=self._times(scheduler, sampling), device=device)
         self.sound_scheduler = copy.deepcopy(self.scheduler)
         self.times: Tensor = self.scheduler.timesteps
         start = self.clean
@@ -102,24 +106,23 @@ class Ltx2Run:
         share = sampling.t0 * (1 - self.strengths[..., None])
         self.latents: Tensor = torch.lerp(start, torch.randn(start.shape, generator=generator).to(device), share)
         sound = 1, length, int(network.config["audio_in_channels"])
-        self.sound = torch.randn(sound, generator=generator).to(device)
+        self.sound = sampling.t0 * torch.randn(sound, generator=generator).to(device)
 
-    def _schedule(self, scheduler: Any, sampling: Sampling) -> Any:
-        """The checkpoint's own schedule for so many tokens; below t0 what is left of it, from t0 on."""
+    def _times(self, scheduler: Any, sampling: Sampling) -> list[float]:
+        """Flow times of the steps: the checkpoint's own for so many tokens, its authors' few-step LoRA's where that is
+        asked for; below t0 what is left of them, from t0 on."""
         config = scheduler.config
-        shift = calculate_shift(
-            self.clean.shape[1], config["base_image_seq_len"], config["max_image_seq_len"], config["base_shift"],
-            config["max_shift"],
-        )  # fmt: skip
-        own = type(scheduler).from_config(config)
-        sigmas = np.linspace(1.0, 1 / sampling.steps, sampling.steps)
-        own.set_timesteps(sigmas=sigmas, mu=shift, device=self.clean.device)
-        if sampling.t0 == 1:
-            return own
-        left = [sampling.t0, *(sigma for sigma in own.sigmas[:-1].tolist() if sigma < sampling.t0)]
-        rest = type(scheduler).from_config(config, use_dynamic_shifting=False, shift=1.0, shift_terminal=None)
-        rest.set_timesteps(sigmas=left, device=self.clean.device)
-        return rest
+        if sampling.guidance <= 1 and sampling.steps == len(DISTILLED_SIGMA_VALUES):
+            times = DISTILLED_SIGMA_VALUES
+        else:
+            shift = calculate_shift(
+                self.clean.shape[1], config["base_image_seq_len"], config["max_image_seq_len"], config["base_shift"],
+                config["max_shift"],
+            )  # fmt: skip
+            own = type(scheduler).from_config(config)
+            own.set_timesteps(sigmas=np.linspace(1.0, 1 / sampling.steps, sampling.steps), mu=shift)
+            times = own.sigmas[:-1].tolist()
+        return times if sampling.t0 == 1 else [sampling.t0, *(time for time in times if time < sampling.t0)]
 
     def _predict(self, latents: Tensor, time: Tensor, text: Ltx2Text) -> list[Tensor]:
         """What the network says of picture and sound at a timestep and a text."""
