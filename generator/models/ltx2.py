@@ -8,9 +8,9 @@ has a timestep of its own: strength s lets it be no noisier than 1 - s.
 
 The network makes picture and sound together, so sound is denoised with every window, from the window's own noise, and
 then dropped: nothing here is heard, and no part that makes sound audible is loaded. Guidance is by the negative prompt
-alone, as strong for the sound. What diffusers' pipeline adds to that by default is left off: spatio-temporal guidance,
-modality isolation and rescaling, each a pass or more per step, and the compression of pictures before they are encoded,
-which makes them less like what was given.
+alone, as strong for the sound. What diffusers' pipeline adds to that by default is left off: spatio-temporal guidance
+and modality isolation, a further pass each in every step, rescaling, and the compression of pictures before they are
+encoded, which makes them less like what was given.
 Source: diffusers' `LTX2ConditionPipeline`. Its index k stands for frame 8k - 7, the first of a slot; pictures here are
 on a slot's last frame, 8k.
 """
