@@ -1,0 +1,245 @@
+"""Models under switches: what is exact gives the same bytes, what is not stays near and is named in every take."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from desk import Desk
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from safetensors.torch import save_file
+from tiny_families import save_tiny_ltx, save_tiny_ti2v, save_tiny_vace
+from tiny_model import picture
+from tiny_wan import save_tiny_wan
+from torch import Tensor
+
+from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
+from dreamontage.generator.decoding import StreamingDecoder, StreamingEncoder
+from dreamontage.generator.models.delivering import load_deliverer
+from dreamontage.generator.models.family import Pin, Window, denoise
+from dreamontage.generator.models.loading import load_model
+from dreamontage.generator.models.ltx import LtxFamily
+from dreamontage.generator.models.switching import check_switches
+from dreamontage.generator.models.ti2v import Ti2vFamily
+from dreamontage.generator.models.vace import VaceFamily
+from dreamontage.generator.models.wan import WanFamily
+from dreamontage.generator.pipeline import NANO
+from dreamontage.generator.sampling import Sampling
+from dreamontage.schemas.anchor import Anchor
+from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.models import ModelCard, RenderSettings
+from dreamontage.schemas.montage import Format, Montage
+from dreamontage.schemas.profile import PLAIN, Switches
+
+CPU = torch.device("cpu")
+SIDE = 64
+
+
+def save_two_experts(folder: Path) -> Path:
+    """As Wan2.2-I2V-A14B, with a text encoder."""
+    return save_tiny_wan(folder, text=True, boundary=0.9, experts=2)
+
+
+FAMILIES: dict[str, tuple[Any, Callable[[Path], Path], int]] = {
+    "wan": (WanFamily, save_two_experts, 8),
+    "ti2v": (Ti2vFamily, save_tiny_ti2v, 16),
+    "vace": (VaceFamily, save_tiny_vace, 8),
+    "ltx": (LtxFamily, save_tiny_ltx, 32),
+}
+NEAR: dict[str, tuple[Switches, float]] = {
+    "fp8": (Switches(storage="fp8"), 0.02),
+    "int8": (Switches(quantise="int8"), 0.003),
+    "attention": (Switches(attention="_native_math"), 1e-5),
+    "tiles": (Switches(tiling=True), 0.0),
+}
+"""Switches that change numbers, and by how much of the latents' mean magnitude at most on random weights. A picture
+that is smaller than a tile is the same in tiles."""
+
+
+def card(family: str) -> ModelCard:
+    return NANO.model_copy(update={"id": family, "family": family, "empty_condition": "grey", "condition": "padded"})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: save(tmp_path_factory.mktemp("models") / name) for name, (_, save, _) in FAMILIES.items()}
+
+
+def under(folders: dict[str, Path], family: str, switches: Switches) -> Any:
+    return FAMILIES[family][0].load(folders[family], card(family), CPU, torch.float32, switches)
+
+
+def made(family: Any, *loras: str, guidance: float = 2.0) -> Tensor:
+    """A window that begins with a picture, in four steps."""
+    side = SIDE // FAMILIES[family.card.family][2]
+    pins = [Pin(0, pixels_to_tensor(picture(1, (SIDE, SIDE))[None]))]
+    window = Window(3, side, side, 16, pins, prompt="pan left forest", negative="forest")
+    sampling = Sampling(steps=4, guidance=guidance, shift=3.0, loras=loras)
+    return denoise(family.begin(window, sampling, torch.Generator().manual_seed(7))).own
+
+
+def away(found: Tensor, plain: Tensor) -> float:
+    assert found.isfinite().all()
+    return float((found - plain).abs().mean() / plain.abs().mean())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_group_offload_gives_the_same_bytes_and_the_same_takes(folders: dict[str, Path], name: str) -> None:
+    plain, offloaded = under(folders, name, PLAIN), under(folders, name, Switches(offload="group"))
+    assert torch.equal(made(offloaded), made(plain))
+    assert (offloaded.device, offloaded.number, offloaded.computes) == (CPU, torch.float32, plain.computes)
+
+
+@pytest.mark.parametrize("switch", NEAR)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_switch_that_changes_numbers_stays_near_and_its_takes_are_others(
+    folders: dict[str, Path], name: str, switch: str
+) -> None:
+    switches, most = NEAR[switch]
+    if switches.quantise != "none":
+        pytest.importorskip("torchao", reason="quantisation is torchao's")
+    family = under(folders, name, switches)
+    far = away(made(family), made(under(folders, name, PLAIN)))
+    assert far <= most and (far > 0) == (switch in ("fp8", "int8", "attention")) and family.number == torch.float32
+    assert family.computes == f"torch.float32 {switches.mark}" != "torch.float32 "
+
+
+@pytest.mark.parametrize("name", ["wan", "ti2v", "ltx"])
+def test_the_cache_leaves_out_blocks_that_would_say_the_same_and_forgets_with_the_window(
+    folders: dict[str, Path], name: str
+) -> None:
+    plain = made(under(folders, name, PLAIN))
+
+    def counted(switches: Switches) -> tuple[Any, int, Tensor]:
+        family, calls = under(folders, name, switches), 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        networks = [family.network] if name == "ltx" else filter(None, (family.experts.high, family.experts.low))
+        for network in networks:
+            list(getattr(network, "transformer_blocks", None) or network.blocks)[-1].attn1.register_forward_hook(count)
+        found = made(family)
+        return family, calls, found
+
+    _, all_of_them, same = counted(Switches(cache=1e-6))
+    assert torch.equal(same, plain) and all_of_them == 8
+    family, some, near = counted(Switches(cache=0.5))
+    assert some < all_of_them and 0 < away(near, plain) < 0.1
+    assert torch.equal(made(family), near), "nothing of the window before is left"
+    _, fetched, same = counted(Switches(cache=0.5, offload="group"))
+    assert torch.equal(same, near) and fetched == some
+
+
+@pytest.mark.filterwarnings("ignore:TorchaoLoraLinear was instantiated")
+@pytest.mark.parametrize(
+    "switches",
+    [Switches(offload="group"), Switches(offload="group", storage="fp8"), Switches(offload="group", quantise="int8")],
+    ids=["group", "fp8", "int8"],
+)
+def test_loras_come_and_go_on_an_offloaded_network_as_on_a_plain_one(
+    folders: dict[str, Path], tmp_path: Path, switches: Switches
+) -> None:
+    if switches.quantise != "none":
+        pytest.importorskip("torchao", reason="quantisation is torchao's")
+    own = {"wan": shutil.copytree(folders["wan"], tmp_path / "wan")}
+    weights = {
+        f"transformer.blocks.0.ffn.net.2.lora_{side}.weight": torch.full(shape, 0.3)
+        for side, shape in (("A", (4, 48)), ("B", (32, 4)))
+    }
+    (own["wan"] / "loras").mkdir()
+    save_file(weights, own["wan"] / "loras" / "few.safetensors")
+    plain, family = under(own, "wan", PLAIN), under(own, "wan", switches)
+    expected = made(plain, "few:0.5")
+    before, found, after = made(family), made(family, "few:0.5"), made(family)
+    assert torch.equal(before, after) and away(found, expected) <= (0.01 if switches.mark else 0) < away(found, before)
+    adapters = [value for key, value in family.experts.high.named_parameters() if ".lora_" in key]
+    assert len(adapters) == 2 and all(torch.equal(value, torch.full_like(value, 0.3)) for value in adapters)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_blocks_give_the_same_to_rounding(folders: dict[str, Path]) -> None:
+    plain, compiled = under(folders, "ti2v", PLAIN), under(folders, "ti2v", Switches(compile=True))
+    assert away(made(compiled, guidance=1.0), made(plain, guidance=1.0)) < 1e-5
+
+
+def test_an_attention_backend_stays_with_its_network(folders: dict[str, Path]) -> None:
+    before = _AttentionBackendRegistry.get_active_backend()[0]
+    family = under(folders, "wan", Switches(attention="_native_math"))
+    backends = {block.attn1.processor._attention_backend for block in family.experts.high.blocks}
+    assert backends == {AttentionBackendName._NATIVE_MATH}
+    assert _AttentionBackendRegistry.get_active_backend()[0] == before
+
+
+REFUSED = {
+    "a small model's": ("nano", Switches(offload="group"), "runs as it is"),
+    "two ways to lie": ("wan", Switches(storage="fp8", quantise="int8"), "both say"),
+    "VACE's cache": ("vace", Switches(cache=0.05), "between its blocks"),
+    "LTX-2's cache": ("ltx2", Switches(cache=0.05), "sound"),
+    "no such backend": ("wan", Switches(attention="fast"), "no attention backend is called 'fast'"),
+    "a backend without its package": ("wan", Switches(attention="xformers"), "not to be had here"),
+    "4 bits on a CPU": ("wan", Switches(quantise="int4"), "NVIDIA"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_model_or_a_machine_cannot_have_is_refused_in_a_sentence(folders: dict[str, Path], case: str) -> None:
+    family, switches, words = REFUSED[case]
+    with pytest.raises(InvalidInput, match=words) as refusal:
+        check_switches(card(family), switches)
+        under(folders, family, switches)
+    assert refusal.value.field == "profile" and (refusal.value.allowed or refusal.value.next_call)
+
+
+@pytest.mark.parametrize(("name", "tile", "step"), [("wan", 32, 24), ("ti2v", 32, 16)])
+def test_an_autoencoder_in_tiles_is_the_same_slot_by_slot_as_whole(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, tile: int, step: int
+) -> None:
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(folders[name].parent))
+    (folders[name] / "card.json").write_text(card(name).model_dump_json(exclude={"available"}))
+    deliverer = load_deliverer(name, switches=Switches(tiling=True))
+    vae, video = deliverer.vae, torch.rand(9, 3, 48, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    untiled = encode_video(vae, video.transpose(0, 1))
+    vae.enable_tiling(tile, tile, step, step)
+    whole = encode_video(vae, video.transpose(0, 1))
+    stream = StreamingEncoder(vae)
+    assert torch.equal(torch.cat([stream.next(video[:5]), stream.next(video[5:])], dim=1), whole)
+    assert not torch.equal(whole, untiled)
+    shape = (1, -1, 1, 1, 1)
+    raw = whole[None] * torch.tensor(vae.config.latents_std).view(shape)
+    with torch.no_grad():
+        frames = vae.decode(raw + torch.tensor(vae.config.latents_mean).view(shape)).sample[0].transpose(0, 1)
+    assert torch.equal(torch.cat(list(StreamingDecoder(vae).slots(whole))), frames)
+
+
+def test_a_job_that_goes_on_under_other_switches_mixes_no_takes(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folders["wan"], tmp_path / "models" / "wan")
+    own = card("wan").model_copy(
+        update={
+            "fps": 8, "sizes": {"draft": {"16:9": (64, 32)}}, "window": 5, "overlap": 2, "shortest": 2,
+            "settings": ["steps", "guidance", "shift", "guide", "t0"],
+            "defaults": RenderSettings(steps=1, guidance=1.0, shift=3.0, guide="off"),
+        }
+    )  # fmt: skip
+    (tmp_path / "models" / "wan" / "card.json").write_text(own.model_dump_json(exclude={"available"}))
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path / "models"))
+    desk = Desk(tmp_path, tmp_path / "models" / "wan")
+    anchors = [Anchor(id="a", media_id=desk.still(1), second=0)]
+    shape = Format(width=256, height=144, fps=8)
+    montage = Montage(id="m_1", format=shape, duration_s=3, model="wan", seed=3, anchors=anchors)
+
+    def reused(switches: Switches) -> list[bool]:
+        video = desk.render(montage, load=lambda name: load_model(name, "cpu", switches))
+        return [segment.reused for segment in video.report.segments]
+
+    assert reused(PLAIN) == [False, False]
+    assert reused(Switches(storage="fp8")) == [False, False]
+    assert reused(Switches(offload="group")) == [True, True], "of the plain takes: offload is exact"
