@@ -52,13 +52,12 @@ class Pace:
 
         Where weights wait in the machine's memory, a pass takes at least as long as fetching them.
         """
-        slots, network = work.segment.stop - work.segment.window_start, self.card.network
-        if network is None:
+        slots = work.segment.stop - work.segment.window_start
+        if self.card.network is None:
             return self.correction * work.steps * slots * self.card.speed.get(f"{self._scale}_step", 0.05)
         taken = footprint(self.card, self.size, slots, self.switches)
         computed = taken.step_tflop / (1 + _guided(self.card.defaults)) / self.tflops
-        fetched = taken.host_gb / network.experts / LINK_GB_S if self.switches.offload == "group" else 0.0
-        return self.correction * work.steps * (1 + work.guided) * max(computed, fetched)
+        return self.correction * work.steps * (1 + work.guided) * max(computed, taken.fetched_gb / LINK_GB_S)
 
     @property
     def slot_s(self) -> float:

@@ -14,6 +14,9 @@ from dreamontage.schemas.profile import Switches, ladder
 USABLE = 0.95
 """Of a device's memory, and of the machine's: fragments and the estimate's own error take the rest."""
 
+LEAST = "low-memory"
+"""The profile that takes least."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -53,7 +56,7 @@ def fit(
         peak = footprint(card, size, slots, switches).memory_gb
         if peak <= USABLE * room_gb:
             return Fit(switches, slots, peak, _chosen(card, switches, slots, peak, room_gb))
-    return Fit(memory_gb=least_gb(card, size, rungs), note=_lacking(card, size, rungs, room_gb, host_gb, bool(held)))
+    return Fit(memory_gb=least_gb(card, size, rungs), note=_lacking(card, size, room_gb, profile, host_gb))
 
 
 def fitted(card: ModelCard, fit: Fit | RenderRequest) -> ModelCard:
@@ -94,18 +97,21 @@ def _chosen(card: ModelCard, switches: Switches, slots: int, peak: float, room_g
     return f"{card.id} fits a GPU of {room_gb:.0f} GB with {how}; it takes about {peak:.0f} GB of it."
 
 
-def _lacking(
-    card: ModelCard, size: tuple[int, int], rungs: Sequence[Switches], room_gb: float, host_gb: float, held: bool
-) -> str:
+def _lacking(card: ModelCard, size: tuple[int, int], room_gb: float, profile: str, host_gb: float) -> str:
+    """What stands in the way, and the profile that would do."""
+    rungs = ladder(profile)
     whole = footprint(card, size, card.window, rungs[0])
-    waiting = footprint(card, size, card.window, rungs[-1]).host_gb
-    if not held:
-        return (
-            f"{card.id} would keep {waiting:.0f} GB of weights in the machine's memory, which has {host_gb:.0f} GB, to"
-            f" fit a GPU of {room_gb:.0f} GB."
+    if host_gb < math.inf and fit(card, size, room_gb, profile).fits:
+        waiting = footprint(card, size, card.window, rungs[-1]).host_gb
+        lacking = (
+            f"To fit a GPU of {room_gb:.0f} GB, {card.id} would keep {waiting:.0f} GB of weights in the machine's memory,"
+            f" which has {host_gb:.0f} GB."
         )
-    has = f"the GPU here has {room_gb:.0f} GB" if room_gb else "there is no GPU here"
-    return (
-        f"A window of {card.id} at {size[0]}x{size[1]} takes about {whole.memory_gb:.0f} GB of GPU memory, at the least"
-        f" {least_gb(card, size, rungs):.0f} GB in small windows, and {has}."
-    )
+    else:
+        has = f"the GPU here has {room_gb:.0f} GB" if room_gb else "there is no GPU here"
+        lacking = (
+            f"A window of {card.id} at {size[0]}x{size[1]} takes about {whole.memory_gb:.0f} GB of GPU memory, at the"
+            f" least {least_gb(card, size, rungs):.0f} GB in small windows, and {has}."
+        )
+    helps = profile != LEAST and fit(card, size, room_gb, LEAST, host_gb).fits
+    return lacking + (f" With --profile {LEAST} it would fit." if helps else "")
