@@ -104,8 +104,8 @@ def _lacking(card: ModelCard, size: tuple[int, int], room_gb: float, profile: st
     if host_gb < math.inf and fit(card, size, room_gb, profile).fits:
         waiting = footprint(card, size, card.window, rungs[-1]).host_gb
         lacking = (
-            f"To fit a GPU of {room_gb:.0f} GB, {card.id} would keep {waiting:.0f} GB of weights in the machine's memory,"
-            f" which has {host_gb:.0f} GB."
+            f"To fit a GPU of {room_gb:.0f} GB, {card.id} would keep {waiting:.0f} GB of weights in the machine's"
+            f" memory, which has {host_gb:.0f} GB."
         )
     else:
         has = f"the GPU here has {room_gb:.0f} GB" if room_gb else "there is no GPU here"
