@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dreamontage.generator.footprint import footprint
+from dreamontage.generator.models.switching import usable
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import Switches, ladder
@@ -46,7 +47,7 @@ def fit(
     largest window that does. `host_gb`: memory of the machine, in which offloaded weights wait. Raises InvalidInput for
     an unknown profile.
     """
-    rungs = ladder(profile)
+    rungs = usable(card, ladder(profile))
     if card.network is None:
         return Fit()
     held = [rung for rung in rungs if footprint(card, size, card.window, rung).host_gb <= USABLE * host_gb]
@@ -99,7 +100,7 @@ def _chosen(card: ModelCard, switches: Switches, slots: int, peak: float, room_g
 
 def _lacking(card: ModelCard, size: tuple[int, int], room_gb: float, profile: str, host_gb: float) -> str:
     """What stands in the way, and the profile that would do."""
-    rungs = ladder(profile)
+    rungs = usable(card, ladder(profile))
     whole = footprint(card, size, card.window, rungs[0])
     if host_gb < math.inf and fit(card, size, room_gb, profile).fits:
         waiting = footprint(card, size, card.window, rungs[-1]).host_gb

@@ -21,6 +21,7 @@ from dreamontage.generator.fit import USABLE, fit, fitted
 from dreamontage.generator.footprint import footprint
 from dreamontage.generator.measuring.notes import unforeseen
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.switching import usable
 from dreamontage.generator.native import usual_size
 from dreamontage.generator.planner import plan_montage
 from dreamontage.schemas.errors import InvalidInput
@@ -50,7 +51,7 @@ def test_a_window_never_exceeds_the_cards_or_the_room(
     if not found.fits:
         assert (found.switches, found.window) == (None, None)
         return
-    assert found.switches in ladder(profile) and found.window is not None
+    assert found.switches in usable(card, ladder(profile)) and found.window is not None
     assert card.overlap + card.shortest <= found.window <= card.window
     taken = footprint(card, size, found.window, found.switches)
     assert found.memory_gb == taken.memory_gb <= USABLE * room and taken.host_gb <= USABLE * host
@@ -60,9 +61,11 @@ def test_a_window_never_exceeds_the_cards_or_the_room(
         assert (
             larger > USABLE * room
             and found.switches
-            == [rung for rung in ladder(profile) if footprint(card, size, card.window, rung).host_gb <= USABLE * host][
-                -1
-            ]
+            == [
+                r
+                for r in usable(card, ladder(profile))
+                if footprint(card, size, card.window, r).host_gb <= USABLE * host
+            ][-1]
         ), "only the last rung gives up slots, and no more than it must"
 
 
@@ -73,14 +76,14 @@ def test_more_room_never_gives_less(card: ModelCard, size: tuple[int, int], two:
         return
     assert less.switches is not None and more.switches is not None
     assert (less.window or 0) <= (more.window or 0)
-    rungs = ladder(profile)
+    rungs = usable(card, ladder(profile))
     assert rungs.index(more.switches) <= rungs.index(less.switches)
 
 
 @given(models, sizes, profiles)
 def test_with_room_enough_a_model_is_run_as_its_card_says(card: ModelCard, size: tuple[int, int], profile: str) -> None:
     found = fit(card, size, 10_000.0, profile)
-    assert (found.switches, found.window) == (ladder(profile)[0], card.window)
+    assert (found.switches, found.window) == (usable(card, ladder(profile))[0], card.window)
     assert fitted(card, found) == card
 
 

@@ -23,7 +23,7 @@ from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.models.family import Pin, Window, denoise
 from dreamontage.generator.models.loading import load_model
 from dreamontage.generator.models.ltx import LtxFamily
-from dreamontage.generator.models.switching import check_switches
+from dreamontage.generator.models.switching import check_switches, usable
 from dreamontage.generator.models.ti2v import Ti2vFamily
 from dreamontage.generator.models.vace import VaceFamily
 from dreamontage.generator.models.wan import WanFamily
@@ -33,7 +33,7 @@ from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.models import ModelCard, RenderSettings
 from dreamontage.schemas.montage import Format, Montage
-from dreamontage.schemas.profile import PLAIN, Switches
+from dreamontage.schemas.profile import PLAIN, PROFILES, Switches, ladder
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -180,6 +180,7 @@ def test_an_attention_backend_stays_with_its_network(folders: dict[str, Path]) -
 REFUSED = {
     "a small model's": ("nano", Switches(offload="group"), "runs as it is"),
     "two ways to lie": ("wan", Switches(storage="fp8", quantise="int8"), "both say"),
+    "8 bits in compiled blocks": ("wan", Switches(storage="fp8", compile=True), "compiled anew"),
     "VACE's cache": ("vace", Switches(cache=0.05), "between its blocks"),
     "LTX-2's cache": ("ltx2", Switches(cache=0.05), "sound"),
     "no such backend": ("wan", Switches(attention="fast"), "no attention backend is called 'fast'"),
@@ -195,6 +196,17 @@ def test_what_a_model_or_a_machine_cannot_have_is_refused_in_a_sentence(folders:
         check_switches(card(family), switches)
         under(folders, family, switches)
     assert refusal.value.field == "profile" and (refusal.value.allowed or refusal.value.next_call)
+
+
+def test_a_profile_gives_a_model_what_it_can_have_of_it() -> None:
+    assert usable(card("wan"), ladder("fast")) == ladder("fast")
+    assert usable(card("vace"), ladder("fast")) == (Switches(compile=True), Switches(offload="group"))
+    small = Switches(offload="group", quantise="int8")
+    assert usable(card("ti2v"), ladder("auto,quantise=int8")) == (Switches(quantise="int8"), small)
+    for name in PROFILES:
+        for family in ("wan", "ti2v", "vace", "ltx", "ltx2"):
+            for switches in usable(card(family), ladder(f"{name},compile=on")):
+                check_switches(card(family), switches)
 
 
 @pytest.mark.parametrize(("name", "tile", "step"), [("wan", 32, 24), ("ti2v", 32, 16)])

@@ -8,7 +8,7 @@ saves work, not transfers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dreamontage.schemas.errors import InvalidInput
@@ -33,16 +33,27 @@ def check_switches(card: ModelCard, switches: Switches) -> None:
             field="profile",
             allowed="auto without switches of one's own",
         )
-    if switches.storage == "fp8" and switches.quantise != "none":
-        raise InvalidInput(
-            "storage=fp8 and quantise both say how weights lie in memory", field="profile", allowed="one of the two"
-        )
+    for _, problem, allowed in _conflicts(card, switches):
+        raise InvalidInput(problem, field="profile", allowed=allowed)
+
+
+def usable(card: ModelCard, rungs: Sequence[Switches]) -> tuple[Switches, ...]:
+    """A profile's rungs without what this model cannot have: a profile is asked for once, for whatever is rendered."""
+    defaults = PLAIN.model_dump()
+    left = ({field: defaults[field] for field, _, _ in _conflicts(card, rung)} for rung in rungs)
+    return tuple(dict.fromkeys(rung.model_copy(update=update) for rung, update in zip(rungs, left, strict=True)))
+
+
+def _conflicts(card: ModelCard, switches: Switches) -> Iterator[tuple[str, str, str]]:
+    """What of the switches a model cannot have: the field, why not, and what is allowed instead."""
     if switches.cache and card.family in NO_CACHE:
-        raise InvalidInput(
-            f"{card.id} cannot use the first-block cache: it {NO_CACHE[card.family]}",
-            field="profile",
-            allowed="cache=0 for this model",
-        )
+        why = f"{card.id} cannot use the first-block cache: it {NO_CACHE[card.family]}"
+        yield "cache", why, "cache=0 for this model"
+    if switches.storage == "fp8" and switches.quantise != "none":
+        yield "storage", "storage=fp8 and quantise both say how weights lie in memory", "one of the two"
+    elif switches.storage == "fp8" and switches.compile:
+        why = "storage=fp8 casts in every layer, so every block would be compiled anew, until torch gives up"
+        yield "compile", why, "compile with quantise=int8, or storage=fp8 without compile"
 
 
 def straight_to(device: torch.device) -> dict[str, Any]:
