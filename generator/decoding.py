@@ -99,8 +99,8 @@ class StreamingDecoder:
 def encode_slots(vae: StreamingAutoencoder, video: Tensor, first: bool) -> Tensor:
     """Normalised latents [16,n,h,w] of the next n slots of a video.
 
-    `video` float [F,3,H,W] in -1..1 holds 1+4(n-1) frames if `first` (it begins with frame 0), else 4n. An encoder with
-    no memory across slots gives exactly what it gives of the whole; a causal one (LTX) begins anew with every piece.
+    `video` float [F,3,H,W] in -1..1 holds 1+4(n-1) frames if `first` (it begins with frame 0), else 4n. For an encoder
+    with no memory across slots, which gives exactly what it gives of the whole.
     """
     if not first:
         video = torch.cat([video[:1], video])  # stands in for a slot 0, which is dropped again
@@ -124,12 +124,13 @@ class StreamingEncoder:
 
     @torch.no_grad()
     def next(self, video: Tensor) -> Tensor:
-        """Latents [C,n,h,w] of the next frames [F,3,H,W] in -1..1: 1+4(n-1) of them at first, then 4n."""
+        """Latents [C,n,h,w] of the next frames [F,3,H,W] in -1..1: 1+4(n-1) of them at first, then 4n (LTX: 8)."""
         first, self._first = self._first, False
         if not hasattr(self.vae, "encode_slot"):
             return encode_slots(self.vae, video, first)
         frames = video.to(self.vae.device, self.vae.dtype)
-        pieces = [frames[:1]] * first + list(frames[1 if first else 0 :].split(STRIDE))  # type: ignore[no-untyped-call]
+        stride = getattr(self.vae, "temporal_compression_ratio", STRIDE)
+        pieces = [frames[:1]] * first + list(frames[1 if first else 0 :].split(stride))  # type: ignore[no-untyped-call]
         raw = []
         for piece in pieces:
             latents, self._state = self.vae.encode_slot(piece.transpose(0, 1)[None], self._state)

@@ -7,15 +7,18 @@ from typing import Any, Self
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
 from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
+
+from dreamontage.generator.models.causal_encoding import going_on
 
 DECODE_TIME, DECODE_NOISE = 0.05, 0.025
 """What a decoder that knows its input's noise is told, and the noise it is given (diffusers' examples for 0.9.5)."""
 
 
 class SlotAutoencoder:
-    """What makes a stock class of LTX one in float32 with `decode_slot`, and its statistics in the configuration as
-    Wan's has them.
+    """What makes a stock class of LTX one in float32 with `encode_slot` and `decode_slot`, and its statistics in the
+    configuration as Wan's has them.
 
     The decoder is not causal: a slot's frames depend on `ahead` slots after it and as many before it that are shown to
     it, and on further ones less and less. Noise is drawn by slot number, so that pieces do not change pixels.
@@ -24,6 +27,7 @@ class SlotAutoencoder:
     ahead: int
     config: Any
     decode: Any
+    encoder: Any
     temporal_compression_ratio: int
 
     @classmethod
@@ -41,6 +45,16 @@ class SlotAutoencoder:
         stock: Any = super()
         with torch.autocast(x.device.type, enabled=False):
             return stock.encode(x.float(), return_dict=return_dict)
+
+    def encode_slot(self, x: Tensor, state: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The frames of one slot [B,3,1 (slot 0) or 8,H,W] to raw latents [B,C,1,h,w] (the mode) and the next state.
+
+        In order, slots give the latents of `encode`, with the memory of one slot; never in tiles.
+        """
+        kept = dict(state or {})
+        with torch.autocast(x.device.type, enabled=False), going_on(self.encoder, kept):
+            moments: Tensor = self.encoder(x.float())
+        return DiagonalGaussianDistribution(moments).mode(), kept
 
     def decode_slot(
         self, z: Tensor, state: list[Tensor] | None, after: Tensor | None = None
