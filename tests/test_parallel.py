@@ -21,8 +21,9 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.engines.engine import InProcess
+from dreamontage.generator.engines.job import SegmentJob
 from dreamontage.generator.engines.parallel import ParallelEngine
-from dreamontage.generator.engines.sharing import Place, check_shared, share
+from dreamontage.generator.engines.sharing import Place, check_parts, check_shared, share
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.graph import render_segments
 from dreamontage.generator.memory import gpu_peak_bytes, rendered_elsewhere, reset_peak_memory
@@ -83,7 +84,7 @@ def load(model: str, device: torch.device, switches: Switches) -> Family:
         family.texts._known[""] = torch.randn(7, TEXT, generator=torch.Generator().manual_seed(6))
         seen = tokens_seen(family.experts.high)
         alone = made_with(family, scale)
-        share(family, Place(torch.distributed.get_rank(), ("cpu", "cpu"), ""))
+        share(family, Place(torch.distributed.get_rank(), ("cpu", "cpu"), ""), switches)
         found[name] = float((made_with(family, scale) - alone).abs().max()), sorted(seen)
     (folder.parent / f"found-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
     return WanFamily.load(folder, catalogue.read_card(folder), device, torch.float32, switches)
@@ -190,6 +191,18 @@ def test_what_cannot_be_shared_is_refused_with_a_sentence_before_anything_starts
             check_shared(card(family, 8, 32), PLAIN)
     with pytest.raises(InvalidInput, match="cache=0"):
         ParallelEngine(bench.family, ("cpu", "cpu"), Switches(cache=0.05))
+
+
+def test_a_window_that_comes_apart_unevenly_is_refused_where_equal_parts_are_needed(bench: Bench) -> None:
+    window = Window(3, 6, 10, 24)
+    job = SegmentJob.of("tiny-wan", window, Sampling(2), 1, 0)
+    gpus, cpus = (Place(0, (device, device), "") for device in ("cuda", "cpu"))
+    check_parts(bench.family, job, gpus, PLAIN)
+    with pytest.raises(InvalidInput, match=r"share 45 tokens.*one CPU"):
+        check_parts(bench.family, job, cpus, PLAIN)
+    with pytest.raises(InvalidInput, match=r"share 45 tokens and 2 heads.*compile=off"):
+        check_parts(bench.family, job, gpus, Switches(compile=True))
+    check_parts(bench.family, job.model_copy(update={"slots": 4}), gpus, Switches(compile=True))
 
 
 def test_a_worker_of_several_devices_holds_one_lock_and_keeps_its_group_until_it_unloads(

@@ -89,14 +89,16 @@ def serve(pipe: Connection, place: Place, model: str, switches: Switches, load: 
     try:
         meet(place)
         family = load(model, place.device, switches)
-        share(family, place)
+        share(family, place, switches)
         pipe.send(("ready", family.computes))
         while True:
             asked, value = pipe.recv()
             if asked == "learn":
                 family.learn(value)
             else:
-                pipe.send(("done", _rendered(family, value, pipe, place.rank)))
+                job = SegmentJob.from_bytes(value)
+                check_parts(family, job, place, switches)
+                pipe.send(("done", _rendered(family, job, pipe, place.rank)))
     except (EOFError, ConnectionError):
         return
     except DreamontageError as error:
@@ -110,10 +112,7 @@ def serve(pipe: Connection, place: Place, model: str, switches: Switches, load: 
 
 
 def meet(place: Place) -> None:
-    """Join the other processes: NCCL between GPUs; gloo between CPUs, and for what is small, over this machine alone.
-
-    gloo cannot put parts of different lengths together, so CPUs can share only windows whose tokens they divide.
-    """
+    """Join the other processes: NCCL between GPUs; gloo between CPUs, and for small things, over this machine alone."""
     on_gpu = place.device.type == "cuda"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(cores // len(place.devices), 1))
@@ -128,11 +127,11 @@ def meet(place: Place) -> None:
     )
 
 
-def share(family: Any, place: Place) -> None:
+def share(family: Any, place: Place, switches: Switches) -> None:
     """Split the windows of a loaded family between the processes that have met. Raises InvalidInput."""
     count = len(place.devices)
     mesh = init_device_mesh(place.device.type, (1, count), mesh_dim_names=("ring", "ulysses"))
-    ulysses = ContextParallelConfig(ulysses_degree=count, ulysses_anything=True)
+    ulysses = ContextParallelConfig(ulysses_degree=count, ulysses_anything=not switches.compile)
     config = ParallelConfig(context_parallel_config=ulysses)
     config.setup(place.rank, count, place.device, mesh=mesh)
     for network in filter(None, (family.experts.high, family.experts.low)):
@@ -144,7 +143,22 @@ def share(family: Any, place: Place) -> None:
             raise InvalidInput(f"{error}", field="profile", allowed="attention=native everywhere") from error
 
 
-def _rendered(family: Family, job: bytes, pipe: Connection, rank: int) -> tuple[bytes, int]:
+def check_parts(family: Any, job: SegmentJob, place: Place, switches: Switches) -> None:
+    """Refuse a window whose parts differ in length: compiled networks cannot exchange them, and gloo, between CPUs,
+    cannot put them together. Raises InvalidInput."""
+    count, config = len(place.devices), family.experts.high.config
+    _, rows, columns = config["patch_size"]
+    tokens = job.slots * (job.height // rows) * (job.width // columns)
+    heads = config["num_attention_heads"] if switches.compile else 0
+    if (tokens % count or heads % count) and (switches.compile or place.device.type == "cpu"):
+        raise InvalidInput(
+            f"{count} devices cannot share {tokens} tokens and {heads or 'any'} heads in equal parts",
+            field="profile" if switches.compile else "DREAMONTAGE_DEVICES",
+            allowed="compile=off, where parts may differ" if switches.compile else "one CPU",
+        )
+
+
+def _rendered(family: Family, job: SegmentJob, pipe: Connection, rank: int) -> tuple[bytes, int]:
     """The SegmentResult of a job, from the first process alone, and the peak of bytes on this GPU; nothing where it was
     stopped, as all are."""
 
@@ -159,7 +173,7 @@ def _rendered(family: Family, job: bytes, pipe: Connection, rank: int) -> tuple[
 
     reset_peak_memory()
     try:
-        result = execute(family, SegmentJob.from_bytes(job), on_step, f"{os.uname().nodename}:{os.getpid()}")
+        result = execute(family, job, on_step, f"{os.uname().nodename}:{os.getpid()}")
     except Cancelled:
         return b"", 0
     return b"" if rank else result.to_bytes(), gpu_peak_bytes()
