@@ -196,6 +196,28 @@ def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
     assert chosen()[0] == "nano"
 
 
+def test_a_studio_without_a_gpu_plans_for_the_gpus_of_the_ray_cluster_that_it_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path))
+    monkeypatch.setattr(catalogue, "_driver", lambda: ())
+    _install(tmp_path, catalogue.fetchable()["wan22-i2v-a14b"])
+    monkeypatch.setenv("DREAMONTAGE_CLUSTER_GPU", "80 NVIDIA H100")
+    assert machine.choose()[0].id == "nano", "nothing is rendered on a cluster"
+    monkeypatch.setenv("DREAMONTAGE_DEVICES", "ray-1,ray-2")
+    assert (catalogue.gpu_memory_gb(), catalogue.gpu_names()) == (80.0, ("NVIDIA H100",))
+    assert machine.choose()[0].id == "wan22-i2v-a14b"
+    assert machine.tflops() == machine.SHARE * 989
+    monkeypatch.setenv("DREAMONTAGE_CLUSTER_GPU", "0")
+    assert machine.choose()[0].id == "nano"
+    monkeypatch.setenv("DREAMONTAGE_CLUSTER_GPU", "eighty")
+    with pytest.raises(InvalidInput, match=r"'eighty' is no memory.*80 H100"):
+        machine.choose()
+    monkeypatch.delenv("DREAMONTAGE_CLUSTER_GPU")
+    monkeypatch.setattr(catalogue, "_driver", lambda: ((141.0, "NVIDIA H200"),))
+    assert catalogue.gpu_memory_gb() == 141.0, "the nodes are taken to be like this machine"
+
+
 def test_every_model_of_the_catalogue_and_its_loras_names_a_revision_a_licence_and_what_it_needs() -> None:
     for card in catalogue.fetchable().values():
         assert card.licence and card.licence_url and card.network and card.fps and card.summary

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -19,13 +20,15 @@ from pathlib import Path
 
 import platformdirs
 
-from dreamontage.schemas.errors import NotFound
+from dreamontage.schemas.errors import InvalidInput, NotFound
 from dreamontage.schemas.models import ModelCard
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 CARD = "card.json"
 INDEX = "model_index.json"
 LORAS = "loras"
+CLUSTER_GPU = "DREAMONTAGE_CLUSTER_GPU"
+"""Memory in GB, and name, of the smallest GPU of the Ray cluster that is rendered on: `80 H100`."""
 LOW = ".low"
 """Ends the name of the file that is a LoRA's part for the low-noise expert: `NAME.low.safetensors`."""
 
@@ -105,13 +108,32 @@ def gpu_memory_gb() -> float:
 
 
 def gpus() -> tuple[float, ...]:
-    """Memory in GB of every GPU that torch can use."""
-    return tuple(memory for memory, _ in _driver())
+    """Memory in GB of every GPU that can be rendered on. Raises InvalidInput where a cluster's is misspelt."""
+    return tuple(memory for memory, _ in _cluster() or _driver())
 
 
 def gpu_names() -> tuple[str, ...]:
-    """What every GPU that torch can use is called."""
-    return tuple(name for _, name in _driver())
+    """What every GPU that can be rendered on is called."""
+    return tuple(name for _, name in _cluster() or _driver())
+
+
+def _cluster() -> tuple[tuple[float, str], ...]:
+    """Memory in GB and name of the GPUs of the Ray cluster that is rendered on, as DREAMONTAGE_CLUSTER_GPU says.
+
+    Nothing where it says nothing: a cluster is then taken to be of machines like this one. It is said, not asked for,
+    so that plans need neither Ray nor a cluster that answers.
+    """
+    said = os.environ.get(CLUSTER_GPU, "").split(maxsplit=1)
+    if not said or "ray" not in os.environ.get("DREAMONTAGE_DEVICES", ""):
+        return ()
+    memory, name = said[0], said[1] if len(said) > 1 else ""
+    if not re.fullmatch(r"\d+(\.\d+)?", memory):
+        raise InvalidInput(
+            f"{CLUSTER_GPU}={memory!r} is no memory of a GPU",
+            field=CLUSTER_GPU,
+            allowed="gigabytes, and the GPU's name for estimates of time: '80 H100'; '0' for a cluster without GPUs",
+        )
+    return ((float(memory), name),)
 
 
 @cache
