@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
 from dreamontage.generator.decoding import StreamingDecoder, StreamingEncoder
+from dreamontage.generator.models import loading
 from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.models.family import Pin, Window, denoise
 from dreamontage.generator.models.loading import load_model
@@ -30,7 +31,7 @@ from dreamontage.generator.models.wan import WanFamily
 from dreamontage.generator.pipeline import NANO
 from dreamontage.generator.sampling import Sampling
 from dreamontage.schemas.anchor import Anchor
-from dreamontage.schemas.errors import InvalidInput
+from dreamontage.schemas.errors import InvalidInput, RenderFailed
 from dreamontage.schemas.models import ModelCard, RenderSettings
 from dreamontage.schemas.montage import Format, Montage
 from dreamontage.schemas.profile import PLAIN, PROFILES, Switches, ladder
@@ -228,6 +229,16 @@ def test_an_autoencoder_in_tiles_is_the_same_slot_by_slot_as_whole(
     with torch.no_grad():
         frames = vae.decode(raw + torch.tensor(vae.config.latents_mean).view(shape)).sample[0].transpose(0, 1)
     assert torch.equal(torch.cat(list(StreamingDecoder(vae).slots(whole))), frames)
+
+
+def test_a_model_says_which_packages_it_lacks(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(folders["vace"], tmp_path / "vace")
+    (folder / "card.json").write_text(card("vace").model_dump_json(exclude={"available"}))
+    monkeypatch.setattr(loading, "find_spec", lambda name: None if name == "transformers" else name)
+    with pytest.raises(RenderFailed, match=r"vace needs transformers.*dreamontage\[models\]"):
+        load_model(folder)
 
 
 def test_a_job_that_goes_on_under_other_switches_mixes_no_takes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
         from dreamontage.generator.pipeline import DreaMontagePipeline
 
         return DreaMontagePipeline.from_pretrained(folder).to(device)
+    _require_packages(card)
     if card.family == "wan":
         from dreamontage.generator.models.wan import WanFamily
 
@@ -52,6 +54,16 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
     raise RenderFailed(
         f"{card.id} is of the family {card.family}, which this version cannot render", next_call="list_models()"
     )
+
+
+def _require_packages(card: ModelCard) -> None:
+    """What models with text encoders take beside diffusers."""
+    missing = [name for name in ("accelerate", "peft", "transformers") if find_spec(name) is None]
+    if missing:
+        raise RenderFailed(
+            f"{card.id} needs {', '.join(missing)}, which is not installed here",
+            next_call="pip install 'dreamontage[models]'",
+        )
 
 
 def _require_room(card: ModelCard, device: torch.device, switches: Switches) -> None:
