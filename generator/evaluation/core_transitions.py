@@ -112,7 +112,7 @@ def judge_journey(journey: Journey, ways: dict[str, Frames], unsure: NDArray[np.
             "motion": motion_amount(part, FPS),
             "coherence": asdict(coherence(ways["final"][low : high + 1], FPS)),
             "halo": asdict(anchor_halo(curves["final"], high)),
-            "rim": repaint(*(ways[name][low + 1 : high] for name in ("final", "previz")), unsure[low + 1 : high]),
+            "rim": repaint(ways["final"][low + 1 : high], ways["previz"][low + 1 : high], unsure[low + 1 : high]),
         })  # fmt: skip
     return rows
 
