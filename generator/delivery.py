@@ -122,8 +122,11 @@ def _checked(estimate: EstimateReport | None, decode_s: float) -> EstimateReport
     """The estimate beside all that was measured."""
     if estimate is None:
         return None
-    measured_s, peak = estimate.measured_s + decode_s, gpu_peak_bytes() or peak_memory_bytes()
-    return estimate.model_copy(update={"measured_s": round(measured_s, 3), "measured_gb": round(peak / 1e9, 2)})
+    peak = peak_memory_bytes() if estimate.memory_gb is None else gpu_peak_bytes()
+    measured_gb = round(peak / 1e9, 2) if peak else None  # other processes' GPUs are not seen from here
+    return estimate.model_copy(
+        update={"measured_s": round(estimate.measured_s + decode_s, 3), "measured_gb": measured_gb}
+    )
 
 
 def _previz_pieces(delivery: Delivery) -> Iterator[_Piece]:

@@ -56,7 +56,7 @@ def fit(
     for switches, slots in tried:
         peak = footprint(card, size, slots, switches).memory_gb
         if peak <= USABLE * room_gb:
-            return Fit(switches, slots, peak, _chosen(card, switches, slots, peak, room_gb))
+            return Fit(switches, slots, peak, _chosen(card, size, switches, slots, peak, room_gb))
     return Fit(memory_gb=least_gb(card, size, rungs), note=_lacking(card, size, room_gb, profile, host_gb))
 
 
@@ -91,11 +91,12 @@ def _shortest(card: ModelCard) -> int:
     return card.overlap + card.shortest
 
 
-def _chosen(card: ModelCard, switches: Switches, slots: int, peak: float, room_gb: float) -> str:
+def _chosen(card: ModelCard, size: tuple[int, int], switches: Switches, slots: int, peak: float, room_gb: float) -> str:
     windows = f"windows of {slots} slots" + (f" instead of {card.window}" if slots < card.window else "")
     *most, last = [*in_words(switches), windows]
     how = f"{', '.join(most)} and {last}" if most else last
-    return f"{card.id} fits a GPU of {room_gb:.0f} GB with {how}; it takes about {peak:.0f} GB of it."
+    at = f"{size[0]}x{size[1]}"
+    return f"{card.id} at {at} fits a GPU of {room_gb:.0f} GB with {how}; it takes about {peak:.0f} GB of it."
 
 
 def _lacking(card: ModelCard, size: tuple[int, int], room_gb: float, profile: str, host_gb: float) -> str:

@@ -9,6 +9,7 @@ from dreamontage.generator.chips import peak_tflops
 from dreamontage.generator.estimating import Pace
 from dreamontage.generator.fit import Fit, fit, least_gb
 from dreamontage.generator.models import catalogue
+from dreamontage.generator.models.switching import usable
 from dreamontage.generator.native import native_shape, usual_size
 from dreamontage.schemas.errors import NotFound
 from dreamontage.schemas.job import RenderRequest
@@ -83,7 +84,7 @@ def how_here(card: ModelCard) -> str:
 
 def needs_gb(card: ModelCard) -> float:
     """GPU memory in GB below which the profile cannot render with a model at all; 0: it runs on a CPU."""
-    return least_gb(card, usual_size(card, "draft"), ladder(profile()))
+    return least_gb(card, usual_size(card, "draft"), usable(card, ladder(profile())))
 
 
 def choose() -> tuple[ModelCard, str]:

@@ -90,7 +90,7 @@ def foreseen_by(
     ]  # fmt: skip
     return EstimateReport(
         profile=profile, seconds=cost.seconds, low_s=cost.low_s, high_s=cost.high_s,
-        correction=pace.correction, measured_s=meter.denoise_s, memory_gb=cost.memory_gb, measured_gb=0.0,
+        correction=pace.correction, measured_s=meter.denoise_s, memory_gb=cost.memory_gb, measured_gb=None,
         segments=times,
     )  # fmt: skip
 

@@ -114,7 +114,9 @@ class EstimateReport(_Frozen):
     correction: float = Field(description="What earlier videos had taught: the factor that is in these seconds.")
     measured_s: float = Field(description="Measured seconds.")
     memory_gb: float | None = Field(description="Estimated peak of device memory in 10^9 bytes; null: not known.")
-    measured_gb: float = Field(description="Measured peak: of the GPU, on a CPU of the process.")
+    measured_gb: float | None = Field(
+        description="Measured peak: of the GPU, on a CPU of the process; null: the GPUs were other processes'."
+    )
     segments: list[SegmentTime] = Field(description="Segments that were rendered, in order.")
 
 

@@ -92,6 +92,7 @@ def test_render_writes_a_video_that_decodes_to_what_the_report_says(
         (["--anchor", "{picture}@0#2-1"], ["out_s 1 must be after in_s 2\n"]),
         (["--anchor", "{picture}@0", "--quality", "best"], ["quality", "draft"]),
         (["--anchor", "{picture}@0", "--beat", "later"], ["--beat", "START-END"]),
+        (["--anchor", "{picture}@0", "--profile", "fast,cache=2"], ["profile", "cache=2"]),
     ],
 )
 def test_a_faulty_command_ends_with_one_sentence_and_no_file(

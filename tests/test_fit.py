@@ -30,6 +30,7 @@ from dreamontage.schemas.models import ModelCard, RenderSettings
 from dreamontage.schemas.montage import Montage, Quality
 from dreamontage.schemas.profile import PLAIN, PROFILES, Switches, ladder
 from dreamontage.schemas.report import EstimateReport, Video
+from dreamontage.server import cli
 from dreamontage.server.app import build_server
 from dreamontage.server.store import Studio
 
@@ -226,6 +227,23 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
 
         models = {line["id"]: line for line in (await agent.call("list_models"))["models"]}
         assert "in tiles" in models["ltx-video-2b"]["here"] and models["nano"]["here"] == ""
+
+
+def test_the_command_line_asks_for_a_profile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "gpus", lambda: (25.8,))
+    monkeypatch.setattr(machine, "host_memory_gb", lambda: 128.0)
+    monkeypatch.setenv(machine.PROFILE, "auto")  # and so that it is as it was afterwards
+    told = []
+    for asked in ("auto", "fast,compile=off"):
+        monkeypatch.setattr("sys.argv", ["dreamontage", "models", "--profile", asked])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        told.append(" ".join(capsys.readouterr().out.split()))
+    assert "first-block cache" not in told[0] and "wan21-fun-inp-1.3b at 848x480 fits a GPU of 26 GB with" in told[0]
+    assert "fits a GPU of 26 GB with the first-block cache at 0.05 and windows of 21 slots" in told[1]
 
 
 def test_a_job_that_was_queued_before_there_were_profiles_still_reads() -> None:

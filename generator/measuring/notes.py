@@ -50,7 +50,7 @@ def unforeseen(estimate: EstimateReport, at_s: float) -> list[Note]:
     if not e.low_s <= e.measured_s <= e.high_s and abs(e.measured_s - e.seconds) > SLIGHT_S:
         what = f"Rendering took {e.measured_s:.0f} s; {e.low_s:.0f} to {e.high_s:.0f} s had been estimated."
         found.append((what, "Nothing; the next estimate learns from it."))
-    if e.memory_gb is not None and e.measured_gb > OVER * e.memory_gb:
+    if e.memory_gb is not None and e.measured_gb is not None and e.measured_gb > OVER * e.memory_gb:
         what = f"It took {e.measured_gb:.1f} GB of GPU memory; {e.memory_gb:.1f} GB had been estimated."
         found.append((what, "Where that is near what the GPU has, start the server with --profile low-memory."))
     return [Note(at_s=round(at_s, 3), severity="info", what=what, suggestion=way) for what, way in found]
