@@ -31,7 +31,8 @@ PICTURES_GB: Final = 2.5
 class Coder:
     """An autoencoder: parameters in billions, and bytes per pixel of a frame, all multiples of its channels at full
     resolution. `*_state`: what a stream keeps between slots; `*_work`: what the next slot takes beside it;
-    `encode_frame`: for every frame of a video that is encoded at once (Wan's streams within, LTX's does not)."""
+    `encode_frame`: for every frame of a video that is encoded at once (Wan's streams within, LTX's does not).
+    `tile`: pixels along the side of a tile, where it works in tiles."""
 
     billions: float
     decode_state: float
@@ -39,16 +40,17 @@ class Coder:
     encode_state: float
     encode_work: float
     encode_frame: float
+    tile: int
 
 
 CODERS: Final = {
-    "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3, 12),
-    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 24),
-    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 176),
-    "ltx-2": Coder(1.222, 0.2e3, 11.4e3, 0, 0, 176),
+    "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3, 0, 256),
+    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 12, 256),
+    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 164, 512),
+    "ltx-2": Coder(1.222, 0.2e3, 11.4e3, 0, 0, 164, 512),
 }
-TILE: Final = 256 * 256
-"""Pixels of a tile where tiling is on."""
+OVERLAP: Final = 1.7
+"""How many times tiles cover a picture: they overlap by a quarter of their side, in both directions."""
 PER_TOKEN: Final = {"ti2v": 36, "ltx": 32, "ltx2": 56}
 """Families in which every token has a timestep of its own, and so its own six modulations: bytes of each of its
 numbers, TI2V's once more in float32, LTX's with rotary positions over the whole width in float32, LTX-2's with five
@@ -58,7 +60,7 @@ more modulations towards sound."""
 @dataclass(frozen=True)
 class Footprint:
     """Gigabytes are 10⁹ bytes. `memory_gb`: of the device at the peak of the phases, which are reading the prompts,
-    encoding conditions, a step, and delivery; `host_gb`: weights that wait in the machine's memory; `fetched_gb`: those
+    encoding conditions, a step, and delivery; `host_gb`: what waits in the machine's memory; `fetched_gb`: those
     that every pass fetches from there; `step_tflop`: work of one denoising step with guidance (two passes), in 10¹²
     floating-point operations."""
 
@@ -83,10 +85,10 @@ def footprint(card: ModelCard, size: tuple[int, int], slots: int, switches: Swit
     resident = CONTEXT_GB + CODERS[network.autoencoder].billions * 4
     kept, texts = weights_gb(network, switches), network.text_billions * 2
     at_work = fetched = 0.0
-    waiting = PICTURES_GB if network.picture_width else 0.0
+    waiting = parked_bytes(network, size) / 1e9 if switches.tiling else 0.0
     if switches.offload == "group":  # every block, and what embeds, comes for its turn; nothing stays
         blocks = network.layers + network.control_layers
-        fetched, waiting = kept / network.experts, waiting + kept + texts
+        fetched, waiting = kept / network.experts, kept + max(texts, waiting)
         at_work = fetched * (PREFETCHED / blocks + embedding_parameters(network) / parameters(network))
         kept, texts = 0.0, TEXT_LAYER_GB
     resident += kept
@@ -95,8 +97,8 @@ def footprint(card: ModelCard, size: tuple[int, int], slots: int, switches: Swit
         text_gb=resident + texts,
         encode_gb=resident + encode_bytes(card, network, size, slots, switches) / 1e9,
         step_gb=resident + at_work + step_bytes(card, network, size, slots, switches) / 1e9,
-        deliver_gb=resident + deliver_bytes(network, size, switches) / 1e9,
-        host_gb=waiting,
+        deliver_gb=resident + deliver_bytes(card, network, size, switches) / 1e9,
+        host_gb=waiting + (PICTURES_GB if network.picture_width else 0),
         fetched_gb=fetched,
         step_tflop=guided * pass_tflop(network, tokens(card, network, size, slots), card.family),
     )
@@ -161,17 +163,27 @@ def step_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: 
 def encode_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: int, switches: Switches) -> float:
     """What encoding a video as long as the window takes: Wan's families encode grey of that length, LTX a long clip."""
     coder, frames = CODERS[network.autoencoder], card.stride * (slots - 1) + 1
-    work = (coder.encode_state + coder.encode_work) * _shown(size, switches)
-    return work + coder.encode_frame * frames * size[0] * size[1]
+    work = coder.encode_state + coder.encode_work + coder.encode_frame * frames
+    return work * _shown(coder, size, switches) + 12 * frames * size[0] * size[1]
 
 
-def deliver_bytes(network: Network, size: tuple[int, int], switches: Switches) -> float:
+def deliver_bytes(card: ModelCard, network: Network, size: tuple[int, int], switches: Switches) -> float:
     """What delivery takes: the shot and its previz are decoded in step, after the previz was encoded by a few slots, so
-    that three streams keep their state and one of them works."""
+    that three streams keep their state and one of them works. In tiles only one of one stream is on the device, with
+    three times the frames of a chunk."""
+    coder, shown = CODERS[network.autoencoder], _shown(CODERS[network.autoencoder], size, switches)
+    if switches.tiling:
+        return (coder.decode_state + coder.decode_work) * shown + 3 * 12 * 4 * card.stride * size[0] * size[1]
+    return (2 * coder.decode_state + coder.decode_work + coder.encode_state) * shown
+
+
+def parked_bytes(network: Network, size: tuple[int, int]) -> float:
+    """What the tiles of three streams keep in the machine's memory."""
     coder = CODERS[network.autoencoder]
-    return (2 * coder.decode_state + coder.decode_work + coder.encode_state) * _shown(size, switches)
+    return OVERLAP * (2 * coder.decode_state + coder.encode_state) * size[0] * size[1]
 
 
-def _shown(size: tuple[int, int], switches: Switches) -> int:
+def _shown(coder: Coder, size: tuple[int, int], switches: Switches) -> int:
     """Pixels that the autoencoder works on at once."""
-    return min(size[0] * size[1], TILE) if switches.tiling else size[0] * size[1]
+    width, height = (min(side, coder.tile) if switches.tiling else side for side in size)
+    return width * height

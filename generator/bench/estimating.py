@@ -88,7 +88,7 @@ def checks(card: ModelCard, sizes: Sequence[tuple[int, int]]) -> Iterator[Check]
             yield Check(card.id, f"pass {place}", "memory", said, live.peak / 1e9, "GB")
             said = encode_bytes(card, network, size, card.window, PLAIN) / 1e9
             yield Check(card.id, f"encode {place}", "memory", said, encoded(card, coder, size) / 1e9, "GB")
-            said = deliver_bytes(network, size, PLAIN) / 1e9
+            said = deliver_bytes(card, network, size, PLAIN) / 1e9
             yield Check(card.id, f"deliver {place}", "memory", said, delivered(card, coder, size) / 1e9, "GB")
 
 

@@ -74,7 +74,8 @@ class WanAutoencoder(AutoencoderKLWan):
     def _in_tiles(
         self, piece: Piece, x: Tensor, state: State, tiled: bool, before: int, after: int
     ) -> tuple[Tensor, State]:
-        """One slot whole, or in the stock class's tiles, blended as there; then every tile has a state of its own.
+        """One slot whole, or in the stock class's tiles, blended as there. Then every tile has a state of its own which
+        waits in the machine's memory: as tiles overlap, all states would take more of the device than no tiles.
 
         `before`, `after`: pixels, folded ones where it folds, along a side of one of `x` and one of the result.
         """
@@ -83,11 +84,12 @@ class WanAutoencoder(AutoencoderKLWan):
         (high, wide, down, right), (tall, broad, low, far) = self._tile_sizes(before), self._tile_sizes(after)
         rows, columns = range(0, x.shape[-2], down), range(0, x.shape[-1], right)
         corners = [(top, left) for top in rows for left in columns]
-        made = [
-            piece(x[..., top : top + high, left : left + wide], None if state is None else state[at])
-            for at, (top, left) in enumerate(corners)
-        ]
-        tiles = [tile for tile, _ in made]
+        tiles, parked = [], []
+        for at, (top, left) in enumerate(corners):
+            known = None if state is None else _moved(state[at], x.device)
+            tile, known = piece(x[..., top : top + high, left : left + wide], known)
+            tiles.append(tile)
+            parked.append(_moved(known, "cpu"))
         for at, tile in enumerate(tiles):
             if at >= len(columns):
                 self.blend_v(tiles[at - len(columns)], tile, tall - low)
@@ -98,10 +100,15 @@ class WanAutoencoder(AutoencoderKLWan):
             for start in range(0, len(tiles), len(columns))
         ]
         height, width = (side * before // after for side in x.shape[-2:])
-        return torch.cat(strips, dim=-2)[..., :height, :width], [state for _, state in made]
+        return torch.cat(strips, dim=-2)[..., :height, :width], parked
 
     def _tile_sizes(self, pixels: int) -> tuple[int, int, int, int]:
         """Height, width, step down and step to the right of tiles, in units of so many pixels."""
         sizes = self.tile_sample_min_height, self.tile_sample_min_width
         steps = self.tile_sample_stride_height, self.tile_sample_stride_width
         return sizes[0] // pixels, sizes[1] // pixels, int(steps[0]) // pixels, int(steps[1]) // pixels
+
+
+def _moved(state: State, device: torch.device | str) -> State:
+    """What convolutions remember, on a device."""
+    return [entry.to(device) if isinstance(entry, Tensor) else entry for entry in state or ()]
