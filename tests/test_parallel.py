@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_family_shots import OWN, card, media
 from tiny_families import TEXT, save_tiny_ti2v, save_tiny_vace
 from tiny_model import clip, picture
@@ -23,7 +24,7 @@ from dreamontage.generator.conditioning.encoding import pixels_to_tensor
 from dreamontage.generator.engines.engine import InProcess
 from dreamontage.generator.engines.job import SegmentJob
 from dreamontage.generator.engines.parallel import ParallelEngine
-from dreamontage.generator.engines.sharing import Place, check_parts, check_shared, share
+from dreamontage.generator.engines.sharing import Place, check_parts, check_shared, share, use_loras
 from dreamontage.generator.fingerprint import Decision, decide
 from dreamontage.generator.graph import render_segments
 from dreamontage.generator.memory import gpu_peak_bytes, rendered_elsewhere, reset_peak_memory
@@ -56,15 +57,24 @@ FAMILIES: dict[str, tuple[Any, Any, int]] = {
     "vace": (VaceFamily, save_tiny_vace, 8),
     "ti2v": (Ti2vFamily, save_tiny_ti2v, 16),
 }
-TOKENS = {"wan": [40, 80], "vace": [40, 80], "ti2v": [10, 20]}
+TOKENS = {"wan": [[40], [80]], "vace": [[40], [80]], "ti2v": [[10], [20]]}
 """Of a window, shared and alone."""
 
 
-def made_with(family: Any, scale: int) -> Tensor:
+def made_with(family: Any, scale: int, *loras: str) -> Tensor:
     """A window's latents with a picture at its start and a clip inside."""
     pins = [Pin(0, pixels_to_tensor(picture(1, OWN)[None])), Pin(2, pixels_to_tensor(clip(3, 5, OWN)), clip=True)]
     window = Window(5, OWN[1] // scale, OWN[0] // scale, 24, pins)
-    return denoise(family.begin(window, Sampling(3, guidance=3.0, shift=3.0), torch.Generator().manual_seed(4))).latents
+    sampling = Sampling(3, guidance=3.0, shift=3.0, loras=loras)
+    return denoise(family.begin(window, sampling, torch.Generator().manual_seed(4))).latents
+
+
+def save_lora(folder: Path, channels: int) -> None:
+    """The LoRA `last`, on the layer that puts a shared window's parts together."""
+    (folder / "loras").mkdir()
+    torch.manual_seed(8)
+    pair = {"lora_A.weight": torch.randn(2, 32), "lora_B.weight": torch.randn(4 * channels, 2)}
+    save_file({f"transformer.proj_out.{key}": value for key, value in pair.items()}, folder / "loras/last.safetensors")
 
 
 def tokens_seen(network: Any) -> set[int]:
@@ -76,17 +86,21 @@ def tokens_seen(network: Any) -> set[int]:
 
 def load(model: str, device: torch.device, switches: Switches) -> Family:
     """Called in every process of the group: the model in float32. Before that every family that can be shared renders a
-    window alone and shared; how far the two are apart, and of how many tokens they were, is written to a file."""
-    folder = catalogue.weights_folder(model)
-    found = {}
+    window alone and shared, without and with a LoRA; a file tells how far the two are apart and how many tokens each
+    was given."""
+    folder, rank, found = catalogue.weights_folder(model), torch.distributed.get_rank(), {}
     for name, (kind, _, scale) in FAMILIES.items():
-        family = kind.load(folder.parent / f"for-{name}", card(name, 4, scale), device, torch.float32)
-        family.texts._known[""] = torch.randn(7, TEXT, generator=torch.Generator().manual_seed(6))
-        seen = tokens_seen(family.experts.high)
-        alone = made_with(family, scale)
-        share(family, Place(torch.distributed.get_rank(), ("cpu", "cpu"), ""), switches)
-        found[name] = float((made_with(family, scale) - alone).abs().max()), sorted(seen)
-    (folder.parent / f"found-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
+        where = folder.parent / f"for-{name}"
+        alone, shared = (kind.load(where, card(name, 4, scale), device, torch.float32) for _ in range(2))
+        share(shared, Place(rank, ("cpu", "cpu"), ""), switches)
+        apart, seen = [], [tokens_seen(family.experts.high) for family in (shared, alone)]
+        for family in (shared, alone):
+            family.texts._known[""] = torch.randn(7, TEXT, generator=torch.Generator().manual_seed(6))
+        for loras in ((), ("last",)):
+            use_loras(shared, loras)
+            apart.append(float((made_with(shared, scale, *loras) - made_with(alone, scale, *loras)).abs().max()))
+        found[name] = max(apart), [*map(list, seen)]
+    (folder.parent / f"found-{rank}.json").write_text(json.dumps(found))
     return WanFamily.load(folder, catalogue.read_card(folder), device, torch.float32, switches)
 
 
@@ -109,8 +123,8 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("models")
-    for name, (_, save, _) in FAMILIES.items():
-        save(folder / f"for-{name}")
+    for name, (_, save, scale) in FAMILIES.items():
+        save_lora(save(folder / f"for-{name}"), 3 * scale if scale > 8 else 16)
     own = card("wan", 4, 8)
     (save_tiny_wan(folder / own.id, text=True) / catalogue.CARD).write_text(own.model_dump_json(exclude={"available"}))
     with pytest.MonkeyPatch.context() as patch:

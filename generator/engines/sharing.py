@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import torch
 import torch.distributed as dist
+from diffusers.hooks.context_parallel import apply_context_parallel, remove_context_parallel
 from diffusers.models._modeling_parallel import ContextParallelConfig, ContextParallelInput, ParallelConfig
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
@@ -134,13 +135,25 @@ def share(family: Any, place: Place, switches: Switches) -> None:
     ulysses = ContextParallelConfig(ulysses_degree=count, ulysses_anything=not switches.compile)
     config = ParallelConfig(context_parallel_config=ulysses)
     config.setup(place.rank, count, place.device, mesh=mesh)
-    for network in filter(None, (family.experts.high, family.experts.low)):
+    for network in _networks(family):
         # diffusers would take the GPU of the process's number, whichever the device is, and knows no group of CPUs.
         network._resolve_parallel_config = lambda _: config
         try:
             network.enable_parallelism(config=config, cp_plan=PLANS[family.card.family])
         except ValueError as error:
             raise InvalidInput(f"{error}", field="profile", allowed="attention=native everywhere") from error
+        network._parallel_config = config
+
+
+def use_loras(family: Any, loras: Sequence[str]) -> None:
+    """Switch on the LoRAs of a job. One on the last layer wraps it; then the wrapped layer puts the parts together, no
+    longer the one inside. Raises InvalidInput."""
+    family.adapters.use(loras)
+    last = {"proj_out": PLANS[family.card.family]["proj_out"]}
+    for network in _networks(family):
+        if hasattr(network.proj_out, "base_layer"):
+            remove_context_parallel(network, last)
+            apply_context_parallel(network, network._parallel_config.context_parallel_config, last)
 
 
 def check_parts(family: Any, job: SegmentJob, place: Place, switches: Switches) -> None:
@@ -172,11 +185,16 @@ def _rendered(family: Family, job: SegmentJob, pipe: Connection, rank: int) -> t
             raise Cancelled("the order was dropped")
 
     reset_peak_memory()
+    use_loras(family, job.sampling.loras)
     try:
         result = execute(family, job, on_step, f"{os.uname().nodename}:{os.getpid()}")
     except Cancelled:
         return b"", 0
     return b"" if rank else result.to_bytes(), gpu_peak_bytes()
+
+
+def _networks(family: Any) -> list[Any]:
+    return [network for network in (family.experts.high, family.experts.low) if network is not None]
 
 
 def _leave_with_parent(place: Place) -> None:
