@@ -76,12 +76,6 @@ class PromptedFamily(ABC):
         found: torch.device = self.vae.device
         return found
 
-    @property
-    def number(self) -> torch.dtype:
-        """The number type that the transformer computes in."""
-        found: torch.dtype = self.experts.high.dtype
-        return found
-
     def learn(self, texts: Sequence[str]) -> None:
         """Encode these prompts, then let the text encoder go."""
         self.texts.learn(texts)

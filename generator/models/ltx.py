@@ -182,12 +182,6 @@ class LtxFamily:
         )
 
     @property
-    def number(self) -> torch.dtype:
-        """The number type that the transformer computes in."""
-        found: torch.dtype = self.network.dtype
-        return found
-
-    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         found: torch.device = self.vae.device
