@@ -85,7 +85,9 @@ def run_under(network: Any, device: torch.device, switches: Switches) -> Any:
     if switches.cache:
         network.enable_cache(FirstBlockCacheConfig(threshold=switches.cache))
     if switches.offload == "group":
-        streams = device.type == "cuda"
+        # Quantised tensors that wait in pinned memory are mixed up with those on the device, or cannot be pinned:
+        # https://github.com/huggingface/diffusers/issues/14433. Without a stream they need no pinned memory.
+        streams = device.type == "cuda" and switches.quantise == "none"
         network.enable_group_offload(
             onload_device=device, num_blocks_per_group=1, use_stream=streams, record_stream=streams
         )
