@@ -31,7 +31,7 @@ PICTURES_GB: Final = 2.5
 class Coder:
     """An autoencoder: parameters in billions, and bytes per pixel of a frame, all multiples of its channels at full
     resolution. `*_state`: what a stream keeps between slots; `*_work`: what the next slot takes beside it;
-    `encode_frame`: for every frame of a video that is encoded at once (Wan's streams within, LTX's does not).
+    `encode_frame`: for every frame of a video that is encoded at once; 0 for Wan's, which streams within.
     `tile`: pixels along the side of a tile, where it works in tiles."""
 
     billions: float
@@ -45,9 +45,9 @@ class Coder:
 
 CODERS: Final = {
     "wan-2.1": Coder(0.127, 9.6e3, 18.1e3, 5.8e3, 10.9e3, 0, 256),
-    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 12, 256),
-    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 0, 0, 164, 512),
-    "ltx-2": Coder(1.222, 0.2e3, 11.4e3, 0, 0, 164, 512),
+    "wan-2.2": Coder(0.705, 7.3e3, 17.5e3, 2.5e3, 5.9e3, 0, 256),
+    "ltx-0.9.5": Coder(1.247, 0.2e3, 7.0e3, 2.1e3, 2.6e3, 164, 512),
+    "ltx-2": Coder(1.222, 0.2e3, 11.4e3, 2.1e3, 2.6e3, 164, 512),
 }
 OVERLAP: Final = 1.7
 """How many times tiles cover a picture: they overlap by a quarter of their side, in both directions."""
@@ -163,24 +163,25 @@ def step_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: 
 def encode_bytes(card: ModelCard, network: Network, size: tuple[int, int], slots: int, switches: Switches) -> float:
     """What encoding a video as long as the window takes: Wan's families encode grey of that length, LTX a long clip."""
     coder, frames = CODERS[network.autoencoder], card.stride * (slots - 1) + 1
-    work = coder.encode_state + coder.encode_work + coder.encode_frame * frames
+    work = max(coder.encode_state + coder.encode_work, coder.encode_frame * frames)
     return work * _shown(coder, size, switches) + 12 * frames * size[0] * size[1]
 
 
 def deliver_bytes(card: ModelCard, network: Network, size: tuple[int, int], switches: Switches) -> float:
     """What delivery takes: the shot and its previz are decoded in step, after the previz was encoded by a few slots, so
     that three streams keep their state and one of them works. In tiles only one of one stream is on the device, with
-    three times the frames of a chunk."""
+    three times the frames of a chunk, and LTX's encoder, which streams whole."""
     coder, shown = CODERS[network.autoencoder], _shown(CODERS[network.autoencoder], size, switches)
     if switches.tiling:
-        return (coder.decode_state + coder.decode_work) * shown + 3 * 12 * 4 * card.stride * size[0] * size[1]
+        whole = 3 * 12 * 4 * card.stride + (coder.encode_state if coder.encode_frame else 0)
+        return (coder.decode_state + coder.decode_work) * shown + whole * size[0] * size[1]
     return (2 * coder.decode_state + coder.decode_work + coder.encode_state) * shown
 
 
 def parked_bytes(network: Network, size: tuple[int, int]) -> float:
-    """What the tiles of three streams keep in the machine's memory."""
+    """What the tiles of three streams keep in the machine's memory; LTX's keep nothing."""
     coder = CODERS[network.autoencoder]
-    return OVERLAP * (2 * coder.decode_state + coder.encode_state) * size[0] * size[1]
+    return 0 if coder.encode_frame else OVERLAP * (2 * coder.decode_state + coder.encode_state) * size[0] * size[1]
 
 
 def _shown(coder: Coder, size: tuple[int, int], switches: Switches) -> int:

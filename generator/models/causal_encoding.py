@@ -48,7 +48,7 @@ def _convolved(layer: Any, name: str, kept: dict[str, Tensor], x: Tensor, causal
     reach = layer.kernel_size[0]
     before = kept[name] if name in kept else x[:, :, :1].repeat(1, 1, reach - 1, 1, 1)
     x = torch.cat([before, x], dim=2)
-    kept[name] = x[:, :, x.shape[2] - (reach - layer.conv.stride[0]) :]
+    kept[name] = x[:, :, x.shape[2] - (reach - layer.conv.stride[0]) :].clone()  # a view would keep all of x
     found: Tensor = layer.conv(x)
     return found
 
