@@ -19,6 +19,8 @@ from torch import Tensor
 
 from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_tensor
 from dreamontage.generator.decoding import StreamingDecoder, StreamingEncoder
+from dreamontage.generator.engines.engine import execute
+from dreamontage.generator.engines.job import SegmentJob
 from dreamontage.generator.models import loading
 from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.models.family import Pin, Window, denoise
@@ -251,6 +253,12 @@ def test_a_model_says_which_packages_it_lacks(
     monkeypatch.setattr(loading, "find_spec", lambda name: None if name == "transformers" else name)
     with pytest.raises(RenderFailed, match=r"vace needs transformers.*dreamontage\[models\]"):
         load_model(folder)
+
+
+def test_a_renderer_under_other_switches_refuses_a_job(folders: dict[str, Path]) -> None:
+    job = SegmentJob.of("ti2v", Window(3, 4, 4, 16), Sampling(2), 1, 0, "torch.float32")
+    with pytest.raises(RenderFailed, match=r"ti2v in torch.float32, .* has ti2v in torch.float32 storage=fp8"):
+        execute(under(folders, "ti2v", Switches(storage="fp8")), job)
 
 
 def test_a_job_that_goes_on_under_other_switches_mixes_no_takes(
