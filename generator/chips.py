@@ -15,7 +15,12 @@ UNKNOWN: Final = 60.0
 """What is assumed of another GPU: a consumer's of some years ago, so that an estimate errs on the long side."""
 
 
-def peak_tflops(name: str) -> float:
-    """The bfloat16 peak of a GPU by the name that its driver tells, in 10¹² operations a second."""
+def known_tflops(name: str) -> float | None:
+    """The bfloat16 peak of a GPU by the name that its driver tells, in 10¹² operations a second; None: not known."""
     found = [part for part in TFLOPS if re.search(rf"\b{part}(?!\d)", name)]
-    return TFLOPS[max(found, key=len)] if found else UNKNOWN
+    return TFLOPS[max(found, key=len)] if found else None
+
+
+def peak_tflops(name: str) -> float:
+    """The same, and what is assumed of a GPU that is not known."""
+    return known_tflops(name) or UNKNOWN

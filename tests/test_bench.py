@@ -14,8 +14,10 @@ from dreamontage.generator.bench import phases
 from dreamontage.generator.bench.cli import app
 from dreamontage.generator.bench.counting import LiveBytes
 from dreamontage.generator.bench.estimating import Check, checks
-from dreamontage.generator.bench.measuring import measure, tried
+from dreamontage.generator.bench.measuring import Measured, Phase, measure, tried
 from dreamontage.generator.bench.networks import network_of, save_random
+from dreamontage.generator.bench.windows import rows
+from dreamontage.generator.footprint import footprint
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.loading import load_model
 from dreamontage.schemas.profile import PLAIN, Switches
@@ -78,6 +80,16 @@ def test_switches_are_measured_against_the_same_window_run_plain(tmp_path: Path)
     assert torch.equal(plain.latents, offloaded.latents)
     assert 0 < (plain.latents - coarse.latents).abs().mean() < 0.1
     assert plain.step.seconds > 0 and plain.step.memory_gb is None
+
+
+def test_the_share_of_a_known_gpus_peak_is_its_work_over_its_seconds() -> None:
+    card = catalogue.card("wan21-fun-inp-1.3b")
+    said = footprint(card, (848, 480), 21, PLAIN)
+    seconds = said.step_tflop / (0.5 * 989)
+    found = Measured(Phase(1, 8.0), Phase(seconds, 5.5), Phase(1, 21.0), torch.zeros(1))
+    _, step, _ = rows(found, said, "NVIDIA H200")
+    assert step[-1] == "50%" and step[2].endswith("(at 40%)") and step[3:5] == ("5.50", f"{said.step_gb - 1:.2f}")
+    assert rows(found, said, "NVIDIA RTX A4000")[1][-1] == "not known"
 
 
 def test_the_commands_say_what_a_cpu_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from dreamontage.generator.bench.measuring import Measured, Phase, here, measure, tried
 from dreamontage.generator.bench.networks import network_of, save_random
-from dreamontage.generator.chips import TFLOPS, peak_tflops
+from dreamontage.generator.chips import known_tflops
 from dreamontage.generator.footprint import CONTEXT_GB, Footprint, footprint
 from dreamontage.generator.machine import SHARE
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import Switches
+
+Row = tuple[str, str, str, str, str, str]
 
 
 def run(
@@ -39,17 +41,17 @@ def run(
     console.print(table)
     if device.type != "cuda":
         console.print("On a CPU memory is not measured, and the share of its peak is not known.")
-    elif not known(name):
+    elif known_tflops(name) is None:
         console.print(f"The peak of {name} is not known, so no share of it is.")
     return 0
 
 
-def rows(found: Measured, said: Footprint, gpu: str | None) -> list[tuple[str, str, str, str, str, str]]:
+def rows(found: Measured, said: Footprint, gpu: str | None) -> list[Row]:
     """A line for every phase: seconds and GB, each measured and estimated, and the share of the peak. `gpu`: its name.
 
     Measured memory is what tensors take, so the estimate stands here without the context's share.
     """
-    peak = peak_tflops(gpu) if gpu is not None and known(gpu) else None
+    peak = None if gpu is None else known_tflops(gpu)
     guess = "" if peak is None else f"{said.step_tflop / (SHARE * peak):.3g} (at {SHARE:.0%})"
     share = "not known" if peak is None else f"{said.step_tflop / found.step.seconds / peak:.0%}"
     return [
@@ -59,13 +61,6 @@ def rows(found: Measured, said: Footprint, gpu: str | None) -> list[tuple[str, s
     ]
 
 
-def known(gpu: str) -> bool:
-    """Whether a GPU's peak is known by the name that its driver tells."""
-    return any(part in gpu for part in TFLOPS)
-
-
-def _row(
-    name: str, phase: Phase, said_gb: float, guess: str = "", share: str = ""
-) -> tuple[str, str, str, str, str, str]:  # fmt: skip
+def _row(name: str, phase: Phase, said_gb: float, guess: str = "", share: str = "") -> Row:
     memory = "" if phase.memory_gb is None else f"{phase.memory_gb:.2f}"
     return name, f"{phase.seconds:.3g}", guess, memory, f"{said_gb - CONTEXT_GB:.2f}", share
