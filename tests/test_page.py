@@ -141,7 +141,7 @@ def test_a_studio_is_shown_to_those_who_may_read_it_only(url: str, montage: Mont
                 assert status == 401 or answer.headers["cache-control"] == "no-store"
 
 
-def test_what_is_shown_is_what_is_stored_and_planned(reader: httpx2.Client, montage: Montage) -> None:
+def test_what_is_shown_is_what_is_stored_and_planned(reader: httpx2.Client, montage: Montage, studio: Studio) -> None:
     (line,) = reader.get("/page/api/montages").json()["montages"]
     assert (line["id"], line["anchors"], line["revision"]) == (montage.id, 3, 1)
     view = reader.get(f"/page/api/montages/{montage.id}").json()
@@ -152,6 +152,9 @@ def test_what_is_shown_is_what_is_stored_and_planned(reader: httpx2.Client, mont
     assert view["plan"]["segments"][-1]["end_s"] == pytest.approx(view["plan"]["duration_s"])
     assert view["beats"][0]["camera"] == "pan left" and view["video"] is None and view["jobs"] == []
     assert [change["revision"] for change in view["changes"]] == [1]
+    painted = studio.create_montage(montage.model_copy(update={"id": new_id("m"), "model": "wan22-ti2v-5b"}))
+    sizes = [reader.get(f"/page/api/montages/{m.id}").json()["montage"]["size"] for m in (montage, painted)]
+    assert sizes == ["512x288", "1280x704"], "the size of the video, which may be its model's own"
     missing = reader.get("/page/api/montages/m_000000000000")
     assert missing.status_code == 404 and montage.id in missing.json()["error"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dreamontage.generator.models.catalogue import cards
+from dreamontage.generator.native import delivered_shape, native_shape
 from dreamontage.schemas.errors import DreamontageError
 from dreamontage.schemas.job import Job, RenderRequest
 from dreamontage.schemas.montage import Beat, Montage
@@ -66,7 +68,7 @@ def montage(app: App, montage_id: str, base: str, viewer: str) -> Data:
             "brief": stored.brief,
             "revision": stored.revision,
             "requested_s": stored.duration_s,
-            "size": f"{stored.format.width}x{stored.format.height}",
+            "size": _size(stored),
             "fps": stored.format.fps,
             "model": stored.model,
         },
@@ -76,6 +78,13 @@ def montage(app: App, montage_id: str, base: str, viewer: str) -> Data:
         "video": _video(app, videos[0], base, viewer) if videos else None,
         "changes": [_change(event) for event in reversed(lately)],
     }
+
+
+def _size(stored: Montage) -> str:
+    """Width and height of its video at standard quality."""
+    asked, card = stored.format, cards().get(stored.model)
+    shape = asked if card is None else delivered_shape(asked, native_shape(asked, card, "standard"))
+    return f"{shape.width}x{shape.height}"
 
 
 def _plan(app: App, stored: Montage) -> Data:
