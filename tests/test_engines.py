@@ -7,9 +7,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import torch
@@ -33,6 +36,11 @@ from dreamontage.schemas.errors import Busy, Cancelled, RenderFailed
 from dreamontage.schemas.job import RenderRequest
 from dreamontage.schemas.models import RenderSettings
 from dreamontage.schemas.montage import Beat, Montage
+from dreamontage.server import worker
+from dreamontage.server.arguments import AnchorSpec
+from dreamontage.server.context import App
+from dreamontage.server.store import Studio
+from dreamontage.server.tools.planning import compose
 
 REACH = CARD.overlap + WARM_UP
 
@@ -203,21 +211,60 @@ def test_a_renderer_ends_what_was_dropped_and_what_nobody_asks_for_any_more(rend
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def cluster(tiny_models: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def cluster(tiny_models: Path) -> Iterator[Any]:
     """A Ray cluster of two node processes on this machine, each with room for one renderer."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     tests, path = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [path, tests])))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    yield nodes
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DREAMONTAGE_MODELS", str(tiny_models))
+        environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, [path, tests])))
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        nodes.add_node(num_cpus=1)
+        yield nodes
     ray.shutdown()
     nodes.shutdown()
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """This process, and those that it starts, render with one thread; workers that were started are ended."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads)
+    for process in worker._started:
+        process.terminate()
+        process.wait()
+    worker._started.clear()
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own, of its sockets and of what it will drop one day
+def test_a_worker_process_on_a_cluster_renders_nano_to_the_bytes_of_a_worker_on_the_cpu(
+    cluster: Any, one_core: None, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("DREAMONTAGE_DEVICES", "ray-1")
+    anchors, found = [AnchorSpec(source=str(path)) for path in pictures[:2]], []
+    with Studio(tmp_path / "there", tmp_path / "out") as there, Studio(tmp_path / "here", tmp_path / "out") as here:
+        for studio in (there, here):
+            made, _ = compose(
+                App(studio, (pictures[0].parent,)), anchors, [], brief="A walk", duration_s=1, fps=12, model="nano"
+            )
+            studio.enqueue(studio.create_montage(made), RenderRequest(quality="draft"), None)
+        assert worker.ensure_worker(there)
+        worker.Worker(here, device="cpu", idle_exit_s=0).run()
+        for studio in (here, there):
+            done = anyio.run(partial(studio.wait, studio.jobs()[0].id, 240.0))
+            assert done.state == "done" and done.video_id, done.error
+            takes = {take.name: sha256(take.read_bytes()).hexdigest() for take in studio.takes.glob("*.safetensors")}
+            found.append((studio.video(done.video_id).sha256, takes))
+    assert found[0] == found[1] and found[0][1]
 
 
 @pytest.mark.filterwarnings("default")  # Ray's own, of its sockets and of what it will drop one day
