@@ -37,7 +37,13 @@ class Switches(BaseModel):
 
 PLAIN: Final = Switches()
 PROFILES: Final[dict[str, tuple[Switches, ...]]] = {
-    "auto": (PLAIN, Switches(offload="group"), Switches(offload="group", storage="fp8")),
+    "auto": (
+        PLAIN,
+        Switches(offload="group"),
+        Switches(tiling=True),  # delivery, not denoising, is the peak of most models
+        Switches(offload="group", tiling=True),
+        Switches(offload="group", storage="fp8", tiling=True),
+    ),
     "quality": (PLAIN, Switches(offload="group")),
     "fast": (Switches(compile=True, cache=0.05), Switches(offload="group", cache=0.05)),
     "low-memory": (Switches(offload="group", storage="fp8", tiling=True),),

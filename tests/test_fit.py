@@ -98,7 +98,7 @@ def test_a_model_that_needs_no_gpu_is_left_alone(room: float, profile: str, host
 
 def test_what_is_lacking_is_said_with_the_profile_that_would_do() -> None:
     ti2v = catalogue.fetchable()["wan22-ti2v-5b"]
-    found = fit(ti2v, usual_size(ti2v, "standard"), 25.8)
+    found = fit(ti2v, usual_size(ti2v, "standard"), 25.8, "quality")
     assert not found.fits and "the GPU here has 26 GB" in found.note and "--profile low-memory" in found.note
     small = fit(catalogue.fetchable()["wan22-i2v-a14b"], (512, 288), 25.8, host_gb=16.0)
     assert not small.fits and "which has 16 GB" in small.note, "offloaded weights need the machine's memory"
@@ -115,7 +115,7 @@ def test_a_gpus_peak_is_known_by_its_name() -> None:
 def test_a_plan_under_a_smaller_window_keeps_to_it_and_costs_what_its_windows_take(desk: Desk) -> None:
     card = catalogue.fetchable()["ltx-video-2b"]
     size = usual_size(card, "standard")
-    found = fit(card, size, 12.9)
+    found = fit(card, size, 11.0)
     body = three_stills(desk).model_copy(update={"model": card.id, "duration_s": 20.0})
     wide, narrow = (plan_montage(body, desk.media, own, "standard") for own in (card, fitted(card, found)))
     assert found.window is not None and found.window < card.window
@@ -206,7 +206,7 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
 ) -> None:
     for module in ("app", "tools.render"):
         monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
-    monkeypatch.setattr(catalogue, "gpus", lambda: (12.9,))
+    monkeypatch.setattr(catalogue, "gpus", lambda: (11.0,))
     monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         agent, sources = Agent(client), [str(path) for path in pictures[:2]]
@@ -215,9 +215,9 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
         assert "group offload, slower" in " ".join(plan["warnings"])
         (note,) = (note for note in queued["notes"] if "fits a GPU" in note)
         job: Job = studio.job(queued["job_id"])
-        assert job.request.switches == Switches(offload="group", storage="fp8") and job.request.profile == "auto"
+        assert job.request.switches == ladder("auto")[-1] and job.request.profile == "auto"
         assert f"windows of {job.request.window} slots instead of 16" in note and "8 bits" in note
-        assert job.estimate is not None and job.estimate.memory_gb is not None and job.estimate.memory_gb < 12.9
+        assert job.estimate is not None and job.estimate.memory_gb is not None and job.estimate.memory_gb < 11.0
         assert len(job.estimate.segment_s) == job.estimate.segments_to_render
 
         monkeypatch.setenv(machine.PROFILE, "low-memory")

@@ -15,7 +15,7 @@ def test_every_profile_is_a_ladder_that_ends_at_what_takes_least_memory() -> Non
 
 
 def test_switches_of_ones_own_hold_on_every_rung_and_equal_rungs_are_one() -> None:
-    assert ladder("auto, offload=none, storage=full") == (PLAIN,)
+    assert ladder("auto, offload=none, storage=full, tiling=off") == (PLAIN,)
     assert {rung.cache for rung in ladder("fast,cache=0.1,compile=off")} == {0.1}
 
 
