@@ -22,7 +22,7 @@ def load_model(model: str | Path, device: torch.device | str = "cpu", switches: 
 
     Raises NotFound, InvalidInput, RenderFailed.
     """
-    folder = Path(model) if Path(model).is_dir() else catalogue.weights_folder(str(model))
+    folder = model if isinstance(model, Path) else catalogue.weights_folder(model)
     card, device = catalogue.read_card(folder), torch.device(device)
     check_switches(card, switches)
     _require_room(card, device, switches)
