@@ -156,6 +156,25 @@ def test_each_expert_gets_its_part_as_in_diffusers_own_pipeline(a14b: Path, shel
     assert "free" in family.experts.high.peft_config and "free" not in family.experts.low.peft_config
 
 
+def test_loras_on_a_loaded_model_are_what_their_files_hold_now_and_nothing_is_left_of_a_refusal(a14b: Path) -> None:
+    def made(family: WanFamily, *loras: str) -> torch.Tensor:
+        sampling = Sampling(steps=2, shift=5.0, loras=loras)
+        return denoise(family.begin(window(True), sampling, torch.Generator().manual_seed(7))).latents
+
+    (a14b / "loras").mkdir()
+    save_file(original(1), a14b / "loras" / "mine.safetensors")
+    family = WanFamily.load(a14b, CARD, CPU, torch.float32)
+    plain = made(family)
+    with pytest.raises(InvalidInput, match="the LoRA other is not installed"):
+        made(family, "mine", "other")
+    assert torch.equal(made(family), plain)
+    first = made(family, "mine")
+    save_file(original(2), a14b / "loras" / "mine.safetensors")
+    second = made(family, "mine")
+    assert not torch.equal(first, second)
+    assert torch.equal(second, made(WanFamily.load(a14b, CARD, CPU, torch.float32), "mine"))
+
+
 def test_a_text_to_video_lora_goes_on_the_main_blocks_of_a_vace_model(a14b: Path, shelf: Path, tmp_path: Path) -> None:
     network = WanVACETransformer3DModel.from_pretrained(save_tiny_vace(tmp_path / "vace") / "transformer")
     pull_lora(catalogue.card("a14b"), "few", FolderStore(shelf), lambda *one: None)

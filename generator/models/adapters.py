@@ -17,6 +17,8 @@ from dreamontage.schemas.models import lora_name, lora_weight
 
 ORIGINAL = "diffusion_model."
 """Prefix that diffusers' readers know a LoRA in the weights' original layout by; some files leave it out."""
+Stamp = tuple[tuple[int, int], ...]
+"""When the files of a LoRA were written, and their sizes in bytes."""
 
 
 class Adapters:
@@ -30,36 +32,52 @@ class Adapters:
     def __init__(self, folder: Path, networks: Sequence[Any], reader: Any = WanLoraLoaderMixin) -> None:
         """`reader`: diffusers' class that knows the layouts of this family's LoRA files."""
         self.folder, self.networks, self.reader = folder, list(networks), reader
-        self._on: dict[str, list[Any]] = {}
-        self._used: tuple[str, ...] = ()
+        self._on: dict[str, tuple[Stamp, list[Any]]] = {}
+        self._used: tuple[tuple[str, Stamp], ...] | None = ()  # None: not known, since something could not be loaded
 
     def use(self, loras: Sequence[str]) -> None:
         """Switch on exactly these ("name" or "name:0.8"), all others off. Raises InvalidInput."""
-        wanted = tuple(loras)
+        wanted = tuple((lora, self._stamp(lora_name(lora))) for lora in loras)
         if wanted == self._used:
             return
-        for name in map(lora_name, wanted):
-            if name not in self._on:
-                self._on[name] = self._load(name)
+        self._used = None
+        for lora, stamp in wanted:
+            self._put(lora_name(lora), stamp)
         for network in self.networks:
-            here = [lora for lora in wanted if network in self._on[lora_name(lora)]]
+            here = [lora for lora in loras if network in self._on[lora_name(lora)][1]]
             if here:
                 network.set_adapters([lora_name(lora) for lora in here], [lora_weight(lora) for lora in here])
                 network.enable_lora()
-            elif any(network in networks for networks in self._on.values()):
+            else:
                 network.disable_lora()
         self._used = wanted
 
+    def _put(self, name: str, stamp: Stamp) -> None:
+        """Load a LoRA, unless it is on its networks as its files are now: a take is named by what is in them."""
+        if name in self._on and self._on[name][0] == stamp:
+            return
+        for network in self.networks:
+            if name in getattr(network, "peft_config", {}):
+                network.delete_adapters(name)
+        self._on[name] = stamp, self._load(name)
+
+    def _stamp(self, name: str) -> Stamp:
+        states = [file.stat() for file in self._files(name) if file.is_file()]
+        return tuple((state.st_mtime_ns, state.st_size) for state in states)
+
+    def _files(self, name: str) -> list[Path]:
+        """Its file, and the one for the low-noise expert."""
+        return [self.folder / f"{name}{part}.safetensors" for part in ("", LOW)]
+
     def _load(self, name: str) -> list[Any]:
         """Load one from its file; the networks that it is on."""
-        file = self.folder / f"{name}.safetensors"
+        file, low = self._files(name)
         if not file.is_file():
             raise InvalidInput(
                 f"the LoRA {name} is not installed",
                 field="settings.loras",
                 next_call=f"put its file at loras/{file.name} in the model's folder",
             )
-        low = file.with_name(f"{name}{LOW}.safetensors")
         high = self._read(file)
         parts = [(high, self.parts[0]), (self._read(low), self.parts[0]) if low.is_file() else (high, self.parts[1])]
         on = []
