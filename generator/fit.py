@@ -24,7 +24,7 @@ class Fit:
     """What a model is run with on a device. A model that needs no GPU has none of it.
 
     `switches` and `window` (slots) are None as well where nothing fits; `memory_gb` (10⁹ bytes) is the estimated peak
-    of what was chosen, or the least that would be needed; `note` says it all in a sentence.
+    of what was chosen, or the least that a GPU would need to have; `note` says it all in a sentence.
     """
 
     switches: Switches | None = None
@@ -65,11 +65,11 @@ def fitted(card: ModelCard, fit: Fit | RenderRequest) -> ModelCard:
     return card if fit.window is None else card.model_copy(update={"window": fit.window})
 
 
-def least_gb(card: ModelCard, size: tuple[int, int], rungs: Sequence[Switches]) -> float:
-    """Device memory in GB below which nothing of this size can be rendered; 0 for a model that needs no GPU."""
+def least_gb(card: ModelCard, size: tuple[int, int], rungs: Sequence[Switches]) -> int:
+    """Memory in whole GB of the smallest GPU that renders anything of this size; 0 for a model that needs none."""
     if card.network is None:
-        return 0.0
-    return min(footprint(card, size, _shortest(card), rung).memory_gb for rung in rungs)
+        return 0
+    return math.ceil(min(footprint(card, size, _shortest(card), rung).memory_gb for rung in rungs) / USABLE)
 
 
 def in_words(switches: Switches) -> list[str]:
@@ -106,14 +106,14 @@ def _lacking(card: ModelCard, size: tuple[int, int], room_gb: float, profile: st
     if host_gb < math.inf and fit(card, size, room_gb, profile).fits:
         waiting = footprint(card, size, card.window, rungs[-1]).host_gb
         lacking = (
-            f"To fit a GPU of {room_gb:.0f} GB, {card.id} would keep {waiting:.0f} GB of weights in the machine's"
-            f" memory, which has {host_gb:.0f} GB."
+            f"To fit a GPU of {room_gb:.0f} GB, {card.id} would keep {waiting:.0f} GB in the machine's memory, which"
+            f" has {host_gb:.0f} GB."
         )
     else:
         has = f"the GPU here has {room_gb:.0f} GB" if room_gb else "there is no GPU here"
         lacking = (
-            f"A window of {card.id} at {size[0]}x{size[1]} takes about {whole.memory_gb:.0f} GB of GPU memory, at the"
-            f" least {least_gb(card, size, rungs):.0f} GB in small windows, and {has}."
+            f"A window of {card.id} at {size[0]}x{size[1]} takes about {whole.memory_gb:.0f} GB of GPU memory; small"
+            f" windows need a GPU of {least_gb(card, size, rungs)} GB, and {has}."
         )
     helps = profile != LEAST and fit(card, size, room_gb, LEAST, host_gb).fits
     return lacking + (f" With --profile {LEAST} it would fit." if helps else "")

@@ -41,10 +41,19 @@ def fit_here(card: ModelCard, size: tuple[int, int]) -> Fit:
 
 
 def fit_of(montage: Montage, quality: Quality) -> Fit:
-    """How a montage's model fits this machine at a quality; a previz has no model. Raises NotFound."""
+    """How a montage's model fits this machine at a quality; a previz has no model. Raises NotFound.
+
+    What does not fit here is left to a Ray cluster that renders with GPUs that the studio was not told of.
+    """
+    if quality == "previz":
+        return Fit()
     card = catalogue.card(montage.model)
     shape = native_shape(montage.format.at(quality), card, quality)
-    return Fit() if quality == "previz" else fit_here(card, (shape.width, shape.height))
+    found = fit_here(card, (shape.width, shape.height))
+    if found.fits or not _on_cluster() or os.environ.get(catalogue.CLUSTER_GPU):
+        return found
+    return Fit(note=f"{card.id} does not fit the studio's own machine; whether it fits the Ray cluster is not known:"
+               f" {catalogue.CLUSTER_GPU} says what GPUs it has.")  # fmt: skip
 
 
 def pinned(montage: Montage, request: RenderRequest, found: Fit | None = None) -> RenderRequest:
@@ -59,9 +68,14 @@ def pace_of(card: ModelCard, plan: Plan, request: RenderRequest, correction: flo
     return Pace(card, request.quality, size, request.switches or PLAIN, tflops(), correction)
 
 
+def _on_cluster() -> bool:
+    """Whether a Ray cluster renders, or may."""
+    return "ray" in os.environ.get("DREAMONTAGE_DEVICES", "")
+
+
 def host_memory_gb() -> float:
     """Memory of this machine, in which offloaded weights wait; no bound where they wait on a cluster's machines."""
-    if "ray" in os.environ.get("DREAMONTAGE_DEVICES", ""):
+    if _on_cluster():
         return math.inf
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
@@ -82,8 +96,8 @@ def how_here(card: ModelCard) -> str:
     return at_best(card).note if card.network is None or catalogue.gpu_memory_gb() else "There is no GPU here."
 
 
-def needs_gb(card: ModelCard) -> float:
-    """GPU memory in GB below which the profile cannot render with a model at all; 0: it runs on a CPU."""
+def needs_gb(card: ModelCard) -> int:
+    """Memory in whole GB of the smallest GPU on which the profile renders with a model; 0: it runs on a CPU."""
     return least_gb(card, usual_size(card, "draft"), usable(card, ladder(profile())))
 
 

@@ -22,7 +22,7 @@ def show() -> int:
     for card in catalogue.cards().values():
         size = card.sizes.get("standard", {}).get("16:9")
         own = f"{size[0]}x{size[1]}, {card.fps} fps" if size else "any"
-        needs = f"GPU, {machine.needs_gb(card):.0f} GB" if card.network else "CPU"
+        needs = f"GPU, {machine.needs_gb(card)} GB" if card.network else "CPU"
         licence = card.licence + (f": {card.forbids}" if card.forbids else "")
         table.add_row(card.id, "yes" if card.available else "pull", needs, own, licence, card.summary)
     console.print(table)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dreamontage.generator.estimating import Work, estimate
-from dreamontage.generator.fit import fitted
+from dreamontage.generator.fit import Fit, fitted
 from dreamontage.generator.machine import fit_of, pace_of, pinned
 from dreamontage.generator.planner import plan_montage
 from dreamontage.schemas.errors import Conflict, InvalidInput
@@ -40,6 +40,19 @@ def require_revision(montage: Montage, if_revision: int | None) -> None:
             field="if_revision",
             next_call=f"get_changes(montage_id={montage.id!r}, since_revision={if_revision})",
         )
+
+
+def require_room(montage: Montage, quality: Quality, found: Fit, next_call: str | None = None) -> None:
+    """Raise InvalidInput where the montage's model does not fit. `next_call`: what changes the model."""
+    if found.fits:
+        return
+    smaller = quality == "standard" and fit_of(montage, "draft").fits
+    raise InvalidInput(
+        f"{found.note} Nothing was queued",
+        field="quality",
+        allowed=f"{'draft, which fits, or ' * smaller}previz; with the model nano, which runs on a CPU, any",
+        next_call=next_call,
+    )
 
 
 def look_ahead(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from dreamontage.generator.files import replacing
-from dreamontage.generator.machine import pinned
+from dreamontage.generator.machine import fit_of, pinned
 from dreamontage.schemas.errors import Cancelled, InvalidInput, RenderFailed
 from dreamontage.schemas.job import Job, RenderRequest
 from dreamontage.schemas.models import RenderSettings
@@ -25,7 +25,7 @@ from .answers import describe_anchors, describe_outlook, reused, verdict
 from .arguments import AnchorSpec
 from .context import App
 from .media.roots import media_roots
-from .outlook import look_ahead, outlook_of, plan_answer
+from .outlook import look_ahead, outlook_of, plan_answer, require_room
 from .store import Studio
 from .store.jobs import FINAL
 from .tools.planning import compose
@@ -90,7 +90,9 @@ def render_to_folder(wish: Wish, out: Path, studio_folder: Path | None) -> Video
             app, specs, beats, brief=wish.brief, duration_s=wish.duration_s, form=_choice(wish.format), fps=wish.fps,
             model=wish.model, seed=wish.seed,
         )  # fmt: skip
-        request = pinned(montage, request)
+        found = fit_of(montage, request.quality)
+        require_room(montage, request.quality, found)
+        request = pinned(montage, request, found)
         plan, decisions, cost = look_ahead(app, montage, request)
         montage = studio.create_montage(montage)
         answer = plan_answer(app, montage, request.quality)

@@ -229,6 +229,36 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
         assert "in tiles" in models["ltx-video-2b"]["here"] and models["nano"]["here"] == ""
 
 
+@pytest.mark.anyio
+async def test_a_render_that_cannot_fit_is_refused_when_it_is_asked_for(
+    studio: Studio, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("app", "tools.render"):
+        monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
+    monkeypatch.setattr(catalogue, "_driver", lambda: ((25.8, "NVIDIA GeForce RTX 4090"),))
+    monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
+    monkeypatch.setenv(machine.PROFILE, "quality")
+    async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
+        agent, sources = Agent(client), [str(path) for path in pictures[:2]]
+        made = await agent.call("plan_montage", anchors=sources, duration_s=6, model="wan22-ti2v-5b")
+        asked = {"montage_id": made["montage_id"], "quality": "standard"}
+        sentence = await agent.refused("render_segments", **asked)
+        for part in ("--profile low-memory it would fit", "Nothing was queued", "draft, which fits", "model='nano'"):
+            assert part in sentence
+        assert not studio.jobs_wait()
+        monkeypatch.setenv("DREAMONTAGE_DEVICES", "ray-1")
+        queued = await agent.call("render_segments", **asked)
+        assert catalogue.CLUSTER_GPU in " ".join(queued["notes"]), "the nodes may be larger than this machine"
+        assert studio.job(queued["job_id"]).request.window is None
+        monkeypatch.setenv(catalogue.CLUSTER_GPU, "24 RTX 4090")
+        assert "the GPU here has 24 GB" in await agent.refused("render_segments", **asked)
+        monkeypatch.setenv("DREAMONTAGE_DEVICES", "cpu")
+        asked["quality"] = "draft"
+        sentence = await agent.refused("render_segments", **asked)
+        assert "there is no GPU here" in sentence and "draft, which fits" not in sentence
+        await agent.call("render_segments", montage_id=made["montage_id"], quality="previz")
+
+
 def test_the_command_line_asks_for_a_profile(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

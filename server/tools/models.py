@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from mcp.types import CallToolResult
@@ -28,7 +27,7 @@ def list_models(ctx: Ctx) -> Annotated[CallToolResult, ModelsAnswer]:
             forbids=card.forbids,
             available=card.available,
             get="" if card.available else pull_command(card.id),
-            needs_gpu_gb=math.ceil(needs_gb(card)),
+            needs_gpu_gb=needs_gb(card),
             here=how_here(card),
             settings=card.settings,
             defaults=card.defaults.model_dump(exclude_none=True, exclude={"negative_prompt"}),

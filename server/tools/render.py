@@ -21,7 +21,7 @@ from ..answers import RenderAnswer, describe_outlook, reply
 from ..arguments import MontageId, Revision, Second
 from ..calls import carry_out
 from ..context import Ctx, app_of
-from ..outlook import look_ahead, outlook_of, require_anchors, require_revision
+from ..outlook import look_ahead, outlook_of, require_anchors, require_revision, require_room
 from ..toolkit import tool
 from ..worker import ensure_worker
 
@@ -59,6 +59,7 @@ def render_segments(
         takes=takes,
     )  # fmt: skip
     found = fit_of(montage, quality)
+    require_room(montage, quality, found, f"update_montage(montage_id={montage_id!r}, model='nano')")
     request = pinned(montage, request, found)
     plan, decisions, cost = look_ahead(app, montage, request)
     if max_minutes is not None and cost.seconds > 60 * max_minutes:
