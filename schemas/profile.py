@@ -51,6 +51,16 @@ PROFILES: Final[dict[str, tuple[Switches, ...]]] = {
 """For every profile what it tries, from what is best to what takes least memory; the first that fits is taken."""
 
 
+ATTENTION: Final = (
+    "native", "flash", "flash_hub", "flash_varlen", "flash_varlen_hub", "flash_4_hub", "_flash_3", "_flash_varlen_3",
+    "_flash_3_hub", "_flash_3_varlen_hub", "aiter_fa2_hub", "flex", "_native_cudnn", "_native_efficient",
+    "_native_flash", "_native_math", "_native_npu", "_native_xla", "sage", "sage_hub", "sage_blackwell_hub",
+    "sage_varlen", "_sage_qk_int8_pv_fp8_cuda", "_sage_qk_int8_pv_fp8_cuda_sm90", "_sage_qk_int8_pv_fp16_cuda",
+    "_sage_qk_int8_pv_fp16_triton", "xformers",
+)  # fmt: skip
+"""diffusers' attention backends, so that a misspelt one is refused when it is asked for, before anything is loaded."""
+
+
 def ladder(profile: str) -> tuple[Switches, ...]:
     """What a profile tries, in order: a name, or a name and switches of one's own, "fast,cache=0.1,compile=off".
 
@@ -66,7 +76,11 @@ def ladder(profile: str) -> tuple[Switches, ...]:
             raise InvalidInput(
                 f"{part!r} is no switch",
                 field="profile",
-                allowed=", ".join(f"{key}=..." for key in Switches.model_fields),
+                allowed=f"NAME=VALUE; names: {', '.join(Switches.model_fields)}",
+            )
+        if key == "attention" and value not in ATTENTION:
+            raise InvalidInput(
+                f"no attention backend is called {value!r}", field="profile", allowed=", ".join(ATTENTION)
             )
         settings[key] = value
     try:

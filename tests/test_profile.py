@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from diffusers.models.attention_dispatch import AttentionBackendName
 
 from dreamontage.schemas.errors import InvalidInput
-from dreamontage.schemas.profile import PLAIN, PROFILES, Switches, ladder
+from dreamontage.schemas.profile import ATTENTION, PLAIN, PROFILES, Switches, ladder
 
 
 def test_every_profile_is_a_ladder_that_ends_at_what_takes_least_memory() -> None:
@@ -26,11 +27,16 @@ def test_auto_and_quality_begin_with_what_changes_no_latents() -> None:
     assert Switches(offload="group", storage="fp8").mark == "storage=fp8"
 
 
+def test_attention_backends_are_those_of_diffusers() -> None:
+    assert sorted(ATTENTION) == sorted(name.value for name in AttentionBackendName)
+
+
 @pytest.mark.parametrize(
     ("profile", "says"),
     [
         ("turbo", "auto, quality, fast, low-memory"),
-        ("fast,speed=9", "offload=..."),
+        ("fast,speed=9", "NAME=VALUE; names: offload"),
+        ("fast,attention=sagee", "no attention backend is called 'sagee'.*sage, "),
         ("fast,cache=2", "less than or equal to 1"),
         ("auto,storage=fp4", "'full' or 'fp8'"),
     ],
