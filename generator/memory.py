@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -42,6 +43,14 @@ def rendered_elsewhere(peak: int) -> None:
     """Count the peak in bytes of a GPU that another process renders on for this one."""
     global _elsewhere
     _elsewhere = max(_elsewhere, peak)
+
+
+def give_back_memory() -> None:
+    """Free what nothing needs any more, and give GPUs back what torch keeps of it."""
+    gc.collect()  # a model under hooks holds itself
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _gpus_in_use() -> range:

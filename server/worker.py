@@ -7,7 +7,6 @@ the next worker claims what it left. Who starts a worker takes the lock and hand
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import shutil
@@ -276,9 +275,11 @@ class Worker:
         return self._engines[model_id, switches]
 
     def _unload(self) -> None:
+        from dreamontage.generator.memory import give_back_memory
+
         self._engines.clear()
         self._models.clear()
-        gc.collect()
+        give_back_memory()
 
 
 def devices() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from dreamontage.generator.conditioning.encoding import encode_video, pixels_to_
 from dreamontage.generator.decoding import StreamingDecoder, StreamingEncoder
 from dreamontage.generator.engines.engine import execute
 from dreamontage.generator.engines.job import SegmentJob
-from dreamontage.generator.models import loading
+from dreamontage.generator.models import loading, wan_text
 from dreamontage.generator.models.delivering import load_deliverer
 from dreamontage.generator.models.family import Pin, Window, denoise
 from dreamontage.generator.models.loading import load_model
 from dreamontage.generator.models.ltx import LtxFamily
-from dreamontage.generator.models.switching import check_switches, usable
+from dreamontage.generator.models.switching import check_switches, reader_under, usable
 from dreamontage.generator.models.ti2v import Ti2vFamily
 from dreamontage.generator.models.vace import VaceFamily
 from dreamontage.generator.models.wan import WanFamily
@@ -109,6 +110,20 @@ def test_group_offload_gives_the_same_bytes_and_the_same_takes(
     offloaded = under(folders, name, Switches(offload="group"))
     assert torch.equal(made(offloaded), plain[name])
     assert (offloaded.device, offloaded.computes) == (CPU, "torch.float32")
+
+
+def test_a_text_encoder_that_was_offloaded_is_let_go_when_it_has_read(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers: list[weakref.ref[Any]] = []
+
+    def watched(encoder: Any, device: torch.device, offload: bool) -> None:
+        layers.extend(map(weakref.ref, encoder.modules()))
+        reader_under(encoder, device, offload)
+
+    monkeypatch.setattr(wan_text, "reader_under", watched)
+    under(folders, "wan", Switches(offload="group")).learn(["forest"])
+    assert layers and not any(layer() for layer in layers)
 
 
 @pytest.mark.parametrize("switch", NEAR)

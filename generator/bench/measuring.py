@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dreamontage.generator.bench import phases
+from dreamontage.generator.memory import give_back_memory
 from dreamontage.generator.models.loading import load_model
 from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.profile import Switches
@@ -44,11 +44,10 @@ def measure(
     folder: Path, channels: int, size: tuple[int, int], slots: int, steps: int, switches: Switches, device: torch.device
 ) -> Measured:
     """Load the model of a folder under these switches and run a window. Raises InvalidInput, RenderFailed."""
-    found = _measured(folder, channels, size, slots, steps, switches, device)
-    gc.collect()  # a model under hooks holds itself
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return found
+    try:
+        return _measured(folder, channels, size, slots, steps, switches, device)
+    finally:
+        give_back_memory()
 
 
 def _measured(

@@ -65,8 +65,9 @@ class ParallelEngine:
         """Render the first order."""
         key, order = self._orders.pop(0)
         group = self._group()
-        job = job_of(self.model, order, group.computes)
-        return key, group.render(job.to_bytes(), lambda done, steps: on_step(key, done, steps, _EMPTY))
+        job = job_of(self.model, order, group.computes).to_bytes()
+        torch.cuda.empty_cache()  # the process that renders on this device needs it now
+        return key, group.render(job, lambda done, steps: on_step(key, done, steps, _EMPTY))
 
     def drop(self) -> None:
         """Forget the orders."""

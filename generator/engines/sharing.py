@@ -190,6 +190,8 @@ def _rendered(family: Family, job: SegmentJob, pipe: Connection, rank: int) -> t
         result = execute(family, job, on_step, f"{os.uname().nodename}:{os.getpid()}")
     except Cancelled:
         return b"", 0
+    finally:
+        torch.cuda.empty_cache()  # who asked encodes and decodes on the first device
     return b"" if rank else result.to_bytes(), gpu_peak_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -142,6 +143,9 @@ class WanTexts:
         reader_under(encoder, self.device, self.offload)
         for text in unknown:
             self._known[text] = self._read(tokenizer, encoder, text).cpu()
+        del encoder
+        if self.offload:
+            gc.collect()  # layers under hooks hold themselves
 
     def _read(self, tokenizer: Any, encoder: Any, text: str) -> Tensor:
         """What the encoder says of a text, one row a token."""
