@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from dreamontage.generator import machine
 from dreamontage.generator.models import catalogue
@@ -18,7 +18,9 @@ from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound
 def show() -> int:
     """Print every model: installed or how to get it, what it needs and how it would be run here, its licence."""
     console = Console()
-    table = Table("Model", "Here", "Needs", "Own format", "Licence", "What it is good for", box=None, pad_edge=False)
+    whole = (Column(name, no_wrap=True) for name in ("Model", "Here", "Needs"))  # ids and sizes are never cut short
+    folded = (Column(name, overflow="fold") for name in ("Own format", "Licence", "What it is good for"))
+    table = Table(*whole, *folded, box=None, pad_edge=False)
     for card in catalogue.cards().values():
         size = card.sizes.get("standard", {}).get("16:9")
         own = f"{size[0]}x{size[1]}, {card.fps} fps" if size else "any"
