@@ -83,6 +83,7 @@ def made(family: Any, *loras: str, guidance: float = 2.0) -> Tensor:
     pins = [Pin(0, pixels_to_tensor(picture(1, (SIDE, SIDE))[None]))]
     window = Window(3, side, side, 16, pins, prompt="pan left forest", negative="forest")
     sampling = Sampling(steps=4, guidance=guidance, shift=3.0, loras=loras)
+    family.learn([window.prompt, window.negative])
     return denoise(family.begin(window, sampling, torch.Generator().manual_seed(7))).own
 
 
