@@ -46,27 +46,18 @@ class Renderer:
         self.asked: dict[str, float] = {}
         self.stopped: set[str] = set()
         self.idle_since = time.monotonic()
+        self.loading = False
         threading.Thread(target=self._leave_when_idle, args=(idle_s,), daemon=True).start()
 
     def ready(self) -> str:
         """Load the model, once; answers what it computes in. Raises RenderFailed where the weights are
         others than those of the studio."""
-        import torch
-
-        from dreamontage.generator.models import catalogue
-        from dreamontage.generator.models.loading import load_model
-
         if not self.number_type:
-            model, weights, device = self.wanted
-            if (found := catalogue.weights_hash(model)) != weights:
-                raise RenderFailed(
-                    f"the weights of {model} on {os.uname().nodename} are others than the studio's"
-                    f" ({found[:12]} and {weights[:12]})",
-                    next_call="put the same model folder on every node of the cluster",
-                )
-            torch.set_num_threads(self.threads)
-            self.model = load_model(model, device, self.switches)
-            self.number_type = self.model.computes
+            self.loading = True
+            try:
+                self._load()
+            finally:
+                self.loading = False
         self.idle_since = time.monotonic()
         return self.number_type
 
@@ -118,14 +109,31 @@ class Renderer:
 
     def make_room(self) -> None:
         """Leave the device to another model, unless there is work."""
-        if not self.asked:
+        if not self.asked and not self.loading:
             os._exit(0)
+
+    def _load(self) -> None:
+        import torch
+
+        from dreamontage.generator.models import catalogue
+        from dreamontage.generator.models.loading import load_model
+
+        model, weights, device = self.wanted
+        if (found := catalogue.weights_hash(model)) != weights:
+            raise RenderFailed(
+                f"the weights of {model} on {os.uname().nodename} are others than the studio's"
+                f" ({found[:12]} and {weights[:12]})",
+                next_call="put the same model folder on every node of the cluster",
+            )
+        torch.set_num_threads(self.threads)
+        self.model = load_model(model, device, self.switches)
+        self.number_type = self.model.computes
 
     def _wanted(self, ticket: str) -> None:
         if ticket in self.stopped or time.monotonic() - self.asked[ticket] > FORGOTTEN_S:
             raise Cancelled("the order was dropped")
 
     def _leave_when_idle(self, idle_s: float) -> None:
-        while self.steps or time.monotonic() - self.idle_since < idle_s:
+        while self.loading or self.steps or time.monotonic() - self.idle_since < idle_s:
             time.sleep(5.0)
         os._exit(0)
