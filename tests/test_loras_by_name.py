@@ -175,6 +175,21 @@ def test_loras_on_a_loaded_model_are_what_their_files_hold_now_and_nothing_is_le
     assert torch.equal(second, made(WanFamily.load(a14b, CARD, CPU, torch.float32), "mine"))
 
 
+@pytest.mark.parametrize("stranger", ["another size", "other layers"])
+def test_a_lora_of_another_model_is_refused_with_a_sentence_and_leaves_nothing(a14b: Path, stranger: str) -> None:
+    state = original(3)
+    if stranger == "another size":
+        state = {key: torch.cat([value, value]) if "up" in key else value for key, value in state.items()}
+    else:
+        state = {f"transformer.te.{side}.weight": torch.zeros(4, 4) for side in ("lora_A", "lora_B")}
+    (a14b / "loras").mkdir()
+    save_file(state, a14b / "loras" / "stranger.safetensors")
+    adapters = WanFamily.load(a14b, CARD, CPU, torch.float32).adapters
+    with pytest.raises(InvalidInput, match="the LoRA stranger does not fit this model"):
+        adapters.use(["stranger"])
+    adapters.use([])
+
+
 def test_a_text_to_video_lora_goes_on_the_main_blocks_of_a_vace_model(a14b: Path, shelf: Path, tmp_path: Path) -> None:
     network = WanVACETransformer3DModel.from_pretrained(save_tiny_vace(tmp_path / "vace") / "transformer")
     pull_lora(catalogue.card("a14b"), "few", FolderStore(shelf), lambda *one: None)

@@ -85,7 +85,14 @@ class Adapters:
             if any(key.startswith(f"{part}.") for key in state):
                 with warnings.catch_warnings():  # several LoRAs on one network are what is meant
                     warnings.filterwarnings("ignore", "Already found a `peft_config`")
-                    put_lora(network, state, part, name, metadata)
+                    try:
+                        put_lora(network, state, part, name, metadata)
+                    except (RuntimeError, ValueError) as error:  # torch's and peft's words for weights of another model
+                        raise InvalidInput(
+                            f"the LoRA {name} does not fit this model: it was made for another one, or is no LoRA",
+                            field="settings.loras",
+                            allowed="LoRAs of this model's family and size",
+                        ) from error
                 on.append(network)
         return on
 
