@@ -19,6 +19,7 @@ from dreamontage.schemas.anchor import Anchor
 from dreamontage.schemas.errors import Cancelled
 from dreamontage.schemas.job import Progress, RenderRequest
 from dreamontage.schemas.media import Media
+from dreamontage.schemas.models import ModelCard
 from dreamontage.schemas.montage import Format, Montage
 from dreamontage.schemas.report import TakeChoice, Video
 
@@ -94,3 +95,10 @@ def frames_of(video: Video) -> NDArray[np.uint8]:
     """All frames [F,H,W,3] of a delivered video."""
     with av.open(video.path) as file:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+
+
+def install(folder: Path, card: ModelCard) -> None:
+    """Put a model without weights among those that are installed: enough to plan and to queue with."""
+    (folder / card.id).mkdir(parents=True)
+    (folder / card.id / "card.json").write_text(card.model_dump_json(exclude={"available"}))
+    (folder / card.id / "model_index.json").write_text("{}")

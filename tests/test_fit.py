@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import slow_renderer
 from agent import Agent
-from desk import Desk, frames_of, three_stills
+from desk import Desk, frames_of, install, three_stills
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp import Client
@@ -208,9 +208,13 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
         monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
     monkeypatch.setattr(catalogue, "gpus", lambda: (11.0,))
     monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path / "models"))
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         agent, sources = Agent(client), [str(path) for path in pictures[:2]]
         plan = await agent.call("plan_montage", anchors=sources, duration_s=20, model="ltx-video-2b")
+        missing = await agent.refused("render_segments", montage_id=plan["montage_id"], quality="standard")
+        assert "dreamontage pull ltx-video-2b fetches them. Nothing was queued" in missing
+        install(tmp_path / "models", catalogue.fetchable()["ltx-video-2b"])
         queued = await agent.call("render_segments", montage_id=plan["montage_id"], quality="standard")
         assert "group offload, slower" in " ".join(plan["warnings"])
         (note,) = (note for note in queued["notes"] if "fits a GPU" in note)
@@ -238,6 +242,8 @@ async def test_a_render_that_cannot_fit_is_refused_when_it_is_asked_for(
     monkeypatch.setattr(catalogue, "_driver", lambda: ((25.8, "NVIDIA GeForce RTX 4090"),))
     monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
     monkeypatch.setenv(machine.PROFILE, "quality")
+    monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path / "models"))
+    install(tmp_path / "models", catalogue.fetchable()["wan22-ti2v-5b"])
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         agent, sources = Agent(client), [str(path) for path in pictures[:2]]
         made = await agent.call("plan_montage", anchors=sources, duration_s=6, model="wan22-ti2v-5b")

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from agent import Agent
+from desk import install
 from mcp import Client
 
 from dreamontage.generator import machine
 from dreamontage.generator.models import catalogue
 from dreamontage.generator.models.pulling import FolderStore, HubStore, pull
 from dreamontage.schemas.errors import DreamontageError, InvalidInput, StudioFull
-from dreamontage.schemas.models import ModelCard, WeightsSource
+from dreamontage.schemas.models import WeightsSource
 from dreamontage.server.app import build_server
 from dreamontage.server.store import Studio
 
@@ -165,12 +166,6 @@ def test_a_licence_that_must_be_accepted_and_a_full_disk_stop_a_pull_before_it_b
     assert Hub.served == []
 
 
-def _install(folder: Path, card: ModelCard) -> None:
-    (folder / card.id).mkdir(parents=True)
-    (folder / card.id / "card.json").write_text(card.model_dump_json(exclude={"available"}))
-    (folder / card.id / "model_index.json").write_text("{}")
-
-
 def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +183,7 @@ def test_auto_takes_the_best_installed_model_that_fits_and_names_a_better_one(
     monkeypatch.setenv(machine.PROFILE, "quality,offload=none")
     here, note = chosen(40.0)
     assert here == "nano" and "dreamontage pull wan22-ti2v-5b" in note, "what fits is a question of the profile"
-    _install(tmp_path, catalogue.fetchable()["wan21-fun-inp-1.3b"])
+    install(tmp_path, catalogue.fetchable()["wan21-fun-inp-1.3b"])
     here, note = chosen(17.5)
     assert (here, note) == ("wan21-fun-inp-1.3b", "")
     here, note = chosen(141.0)
@@ -201,7 +196,7 @@ def test_a_studio_without_a_gpu_plans_for_the_gpus_of_the_ray_cluster_that_it_is
 ) -> None:
     monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path))
     monkeypatch.setattr(catalogue, "_driver", lambda: ())
-    _install(tmp_path, catalogue.fetchable()["wan22-i2v-a14b"])
+    install(tmp_path, catalogue.fetchable()["wan22-i2v-a14b"])
     monkeypatch.setenv("DREAMONTAGE_CLUSTER_GPU", "80 NVIDIA H100")
     assert machine.choose()[0].id == "nano", "nothing is rendered on a cluster"
     monkeypatch.setenv("DREAMONTAGE_DEVICES", "ray-1,ray-2")
