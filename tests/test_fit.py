@@ -212,6 +212,7 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
     async with Client(build_server(studio, roots=[tmp_path / "media"])) as client:
         agent, sources = Agent(client), [str(path) for path in pictures[:2]]
         plan = await agent.call("plan_montage", anchors=sources, duration_s=20, model="ltx-video-2b")
+        assert "model='nano'" in plan["next"][-1], "nothing is offered that would be refused"
         missing = await agent.refused("render_segments", montage_id=plan["montage_id"], quality="standard")
         assert "dreamontage pull ltx-video-2b fetches them. Nothing was queued" in missing
         install(tmp_path / "models", catalogue.fetchable()["ltx-video-2b"])

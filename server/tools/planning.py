@@ -10,7 +10,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from dreamontage.generator import native
-from dreamontage.generator.machine import choose
+from dreamontage.generator.machine import choose, fit_of
 from dreamontage.generator.models.catalogue import card, pull_command
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
@@ -285,9 +285,12 @@ def next_calls(app: App, montage: Montage) -> list[str]:
     if not montage.anchors:
         return [f"add_anchors(montage_id={montage.id!r}, anchors=[...])"]
     quality = usual_quality(app, montage.id)
+    here = card(montage.model).available and fit_of(montage, quality).fits
     return [
         f"preview_montage(montage_id={montage.id!r})",
-        f"render_segments(montage_id={montage.id!r}, quality={quality!r})",
+        f"render_segments(montage_id={montage.id!r}, quality={quality!r})"
+        if here
+        else f"update_montage(montage_id={montage.id!r}, model='nano')",
     ]
 
 
