@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Column, Table
 
 from dreamontage.generator import machine
 from dreamontage.generator.models import catalogue
@@ -16,26 +16,24 @@ from dreamontage.schemas.errors import DreamontageError, InvalidInput, NotFound
 
 
 def show() -> int:
-    """Print every model: installed or how to get it, what it needs and how it would be run here, its licence."""
-    console = Console()
-    whole = (Column(name, no_wrap=True) for name in ("Model", "Here", "Needs"))  # ids and sizes are never cut short
-    folded = (Column(name, overflow="fold") for name in ("Own format", "Licence", "What it is good for"))
-    table = Table(*whole, *folded, box=None, pad_edge=False)
+    """Print every model: installed or how to get it, what it needs and how it would be run here, LoRAs, its licence."""
+    console, room = Console(), catalogue.gpu_memory_gb()
     for card in catalogue.cards().values():
         size = card.sizes.get("standard", {}).get("16:9")
-        own = f"{size[0]}x{size[1]}, {card.fps} fps" if size else "any"
-        needs = f"GPU, {machine.needs_gb(card)} GB" if card.network else "CPU"
-        licence = card.licence + (f": {card.forbids}" if card.forbids else "")
-        table.add_row(card.id, "yes" if card.available else "pull", needs, own, licence, card.summary)
-    console.print(table)
-    for note in dict.fromkeys(machine.how_here(card) for card in catalogue.cards().values() if card.network):
-        console.print(note, highlight=False)
-    for card in catalogue.cards().values():
-        for name, lora in card.known_loras.items():
-            here = "installed" if name in card.loras else catalogue.pull_command(card.id, name)
-            console.print(f"LoRA {name} of {card.id} ({here}): {lora.summary} {lora.licence}.", highlight=False)
+        own = f"makes {size[0]}x{size[1]} at {card.fps} fps" if size else "makes any size"
+        needs = f"at the least a GPU with {machine.needs_gb(card)} GB" if card.network else "a CPU will do"
+        here = "installed" if card.available else catalogue.pull_command(card.id)
+        console.print(f"[bold]{card.id}[/]: {here}; {needs}, {own}.", highlight=False)
+        loras = (
+            f"LoRA {name} ({'installed' if name in card.loras else catalogue.pull_command(card.id, name)}):"
+            f" {lora.summary} {lora.licence}."
+            for name, lora in card.known_loras.items()
+        )
+        licence = f"Licence: {card.licence}. {card.forbids}".strip()
+        for line in filter(None, [card.summary, machine.how_here(card) if room else "", *loras, licence]):
+            console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
     chosen, note = machine.choose()
-    console.print(note or f"model=auto takes {chosen.id} here.", highlight=False)
+    console.print(("" if room else "There is no GPU here. ") + (note or f"model=auto takes {chosen.id}."), highlight=False)
     return 0
 
 
