@@ -33,7 +33,8 @@ def show() -> int:
         for line in filter(None, [card.summary, machine.how_here(card) if room else "", *loras, licence]):
             console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
     chosen, note = machine.choose()
-    console.print(("" if room else "There is no GPU here. ") + (note or f"model=auto takes {chosen.id}."), highlight=False)
+    lacking = "" if room else "There is no GPU here. "
+    console.print(lacking + (note or f"model=auto takes {chosen.id}."), highlight=False)
     return 0
 
 
