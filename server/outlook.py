@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dreamontage.generator.estimating import Work, estimate
 from dreamontage.generator.fit import Fit, fitted
 from dreamontage.generator.machine import fit_of, pace_of, pinned
-from dreamontage.generator.models.catalogue import pull_command
+from dreamontage.generator.models.catalogue import missing
 from dreamontage.generator.planner import plan_montage
 from dreamontage.schemas.errors import Conflict, InvalidInput
 from dreamontage.schemas.job import RenderRequest
@@ -47,8 +47,7 @@ def require_room(montage: Montage, quality: Quality, found: Fit, next_call: str 
     """Raise InvalidInput where the montage's model is not here or does not fit. `next_call`: what changes the model."""
     if quality != "previz" and not card_of(montage).available:
         raise InvalidInput(
-            f"the weights of {montage.model} are not on this machine; {pull_command(montage.model)} fetches them."
-            " Nothing was queued",
+            f"{missing(montage.model)} Nothing was queued",
             field="model",
             allowed="an installed model, or quality='previz', which needs none",
             next_call=next_call,

@@ -96,6 +96,11 @@ def pull_command(model_id: str, lora: str = "") -> str:
     return f"dreamontage pull {model_id}" + (f" --lora {lora}" if lora else "")
 
 
+def missing(model_id: str) -> str:
+    """What is said of a model that is not installed."""
+    return f"The weights of {model_id} are not on this machine; {pull_command(model_id)} fetches them."
+
+
 def lora_files(model_id: str, name: str) -> list[Path]:
     """Where a LoRA of a model lies, or would: its file, and its part for the low-noise expert."""
     return [weights_folder(model_id) / LORAS / f"{name}{part}.safetensors" for part in ("", LOW)]

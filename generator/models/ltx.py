@@ -167,10 +167,7 @@ class LtxFamily:
     ) -> LtxFamily:  # fmt: skip
         """From a folder as diffusers' pipeline saves it; the autoencoder stays in float32."""
         dtype = dtype or number_type(device)
-        network = LTXVideoTransformer3DModel.from_pretrained(
-            folder / "transformer", torch_dtype=dtype, **straight_to(rests_on(device, switches))
-        )
-        network = run_under(network, device, switches)
+        network = cls._read(LTXVideoTransformer3DModel, folder, device, dtype, switches)
         return cls(
             card,
             coder_under(LtxAutoencoder.from_pretrained(folder / "vae"), device, switches),
@@ -180,6 +177,12 @@ class LtxFamily:
             Adapters(folder / "loras", [network], LTXVideoLoraLoaderMixin),
             computes(dtype, switches),
         )
+
+    @staticmethod
+    def _read(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype, switches: Switches) -> Any:
+        """The transformer, of this class, at work on a device."""
+        at = straight_to(rests_on(device, switches))
+        return run_under(kind.from_pretrained(folder / "transformer", torch_dtype=dtype, **at), device, switches)
 
     @property
     def device(self) -> torch.device:

@@ -39,7 +39,7 @@ from dreamontage.generator.models.family import Run, Window
 from dreamontage.generator.models.ltx import LtxFamily, tokens
 from dreamontage.generator.models.ltx2_text import Ltx2Text, Ltx2Texts
 from dreamontage.generator.models.ltx_autoencoder import Ltx2Autoencoder
-from dreamontage.generator.models.switching import coder_under, rests_on, run_under, straight_to
+from dreamontage.generator.models.switching import coder_under
 from dreamontage.generator.numbers import computes, number_type
 from dreamontage.generator.sampling import Sampled, Sampling
 from dreamontage.schemas.models import ModelCard
@@ -175,10 +175,7 @@ class Ltx2Family(LtxFamily):
     ) -> Self:  # fmt: skip
         """From a folder as diffusers' pipelines save it; the autoencoder stays in float32."""
         dtype = dtype or number_type(device)
-        network = LTX2VideoTransformer3DModel.from_pretrained(
-            folder / "transformer", torch_dtype=dtype, **straight_to(rests_on(device, switches))
-        )
-        network = run_under(network, device, switches)
+        network = cls._read(LTX2VideoTransformer3DModel, folder, device, dtype, switches)
         connectors: Any = LTX2TextConnectors.from_pretrained(folder / "connectors", torch_dtype=dtype)
         connectors.requires_grad_(False).eval()
         return cls(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dreamontage.generator import native
 from dreamontage.generator.machine import choose, fit_of
-from dreamontage.generator.models.catalogue import card, pull_command
+from dreamontage.generator.models.catalogue import card, missing
 from dreamontage.schemas import limits
 from dreamontage.schemas.errors import InvalidInput
 from dreamontage.schemas.media import Media
@@ -337,8 +337,7 @@ def _model(asked: str) -> tuple[str, str]:
         chosen, note = choose()
         return chosen.id, note
     found = card(asked)
-    missing = f"The weights of {found.id} are not on this machine; {pull_command(found.id)} fetches them."
-    return found.id, "" if found.available else missing
+    return found.id, "" if found.available else missing(found.id)
 
 
 def _aspect(ratio: float) -> Aspect:
