@@ -200,12 +200,18 @@ def test_estimates_learn_from_the_last_videos_of_the_same_kind(studio: Studio) -
     assert studio.lesson("other", "draft", "auto") == 1.0
 
 
+@pytest.fixture
+def nobody_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker is started for what is queued."""
+    for module in ("app", "tools.render"):
+        monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
+
+
 @pytest.mark.anyio
+@pytest.mark.usefixtures("nobody_works")
 async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
     studio: Studio, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("app", "tools.render"):
-        monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
     monkeypatch.setattr(catalogue, "gpus", lambda: (11.0,))
     monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
     monkeypatch.setenv("DREAMONTAGE_MODELS", str(tmp_path / "models"))
@@ -235,11 +241,10 @@ async def test_an_agent_learns_what_was_chosen_and_the_job_pins_it(
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("nobody_works")
 async def test_a_render_that_cannot_fit_is_refused_when_it_is_asked_for(
     studio: Studio, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("app", "tools.render"):
-        monkeypatch.setattr(f"dreamontage.server.{module}.ensure_worker", lambda studio: False)
     monkeypatch.setattr(catalogue, "_driver", lambda: ((25.8, "NVIDIA GeForce RTX 4090"),))
     monkeypatch.setattr(machine, "host_memory_gb", lambda: 64.0)
     monkeypatch.setenv(machine.PROFILE, "quality")

@@ -16,6 +16,7 @@ from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_families import in_slots
 from tiny_ltx2 import save_tiny_ltx2
 from tiny_model import CARD, clip, picture
 
@@ -196,13 +197,7 @@ def test_switches_change_neither_its_latents_where_they_are_exact_nor_its_shape_
 
 
 def test_its_autoencoder_decodes_slots_as_it_decodes_whole_where_it_sees_enough(ltx2: Loaded) -> None:
-    vae, state, slots = ltx2[1].vae, None, []
-    latents = torch.randn(1, 16, 7, 2, 2, generator=seeded())
+    vae, latents = ltx2[1].vae, torch.randn(1, 16, 7, 2, 2, generator=seeded())
     with torch.no_grad():
         whole = vae.decode(latents).sample.clamp(-1, 1)
-        vae.ahead = 6
-        for slot in range(7):
-            frames, state = vae.decode_slot(latents[:, :, slot : slot + 1], state, latents[:, :, slot + 1 :])
-            slots.append(frames)
-    del vae.ahead
-    assert torch.equal(torch.cat(slots, dim=2), whole)
+    assert torch.equal(in_slots(vae, latents), whole)

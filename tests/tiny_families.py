@@ -76,3 +76,15 @@ def save_tiny_ltx(folder: Path) -> Path:
     parts = {"tokenizer": None, "text_encoder": None, "vae": vae, "transformer": transformer}
     LTXConditionPipeline(**parts, scheduler=FlowMatchEulerDiscreteScheduler()).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def in_slots(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Raw latents [1,C,n,h,w] decoded slot by slot by an autoencoder of LTX's that is shown all that is ahead."""
+    frames, state = [], None
+    vae.ahead = latents.shape[2] - 1
+    for slot in range(latents.shape[2]):
+        decoded, state = vae.decode_slot(latents[:, :, slot : slot + 1], state, latents[:, :, slot + 1 :])
+        frames.append(decoded)
+    del vae.ahead
+    return torch.cat(frames, dim=2)
